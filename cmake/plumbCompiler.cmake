@@ -1,0 +1,20 @@
+# How plumb's own sources are compiled: warnings, compiler cache.
+
+# A target of its own, linked privately, so that users of the library do not inherit our taste.
+add_library(plumb_warnings INTERFACE)
+target_compile_options(plumb_warnings INTERFACE -Wall -Wextra -Wpedantic -Wconversion)
+if(PLUMB_WARNINGS_AS_ERRORS)
+  target_compile_options(plumb_warnings INTERFACE -Werror)
+endif()
+
+find_program(PLUMB_CCACHE ccache)
+mark_as_advanced(PLUMB_CCACHE)
+if(PLUMB_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  # ccache trusts a precompiled header only when told to overlook its time stamps and macros.
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${CMAKE_COMMAND}" -E env
+    "CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime"
+    "${PLUMB_CCACHE}")
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT CMAKE_DISABLE_PRECOMPILE_HEADERS)
+    add_compile_options(-fpch-preprocess)
+  endif()
+endif()

@@ -1,0 +1,21 @@
+# Installs the library as a CMake package, relocatable as a whole.
+
+include(CMakePackageConfigHelpers)
+
+set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/plumb")
+install(TARGETS plumb EXPORT plumbTargets)
+install(DIRECTORY include/plumb DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(EXPORT plumbTargets NAMESPACE plumb:: DESTINATION "${package_dir}")
+
+configure_package_config_file(cmake/plumbConfig.cmake.in plumbConfig.cmake
+  INSTALL_DESTINATION "${package_dir}")
+write_basic_package_version_file(plumbConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES
+    "${CMAKE_CURRENT_BINARY_DIR}/plumbConfig.cmake"
+    "${CMAKE_CURRENT_BINARY_DIR}/plumbConfigVersion.cmake"
+    cmake/FindLibTorch.cmake
+    cmake/plumbDependencies.cmake
+  DESTINATION "${package_dir}")
+if(TARGET plumb_cli)
+  install(TARGETS plumb_cli)
+endif()

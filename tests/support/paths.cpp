@@ -1,0 +1,46 @@
+#include "support/paths.h"
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+namespace plumb::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Scratch {
+  fs::path path;
+
+  Scratch() {
+    std::string name = (fs::temp_directory_path() / "plumb_test_XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no scratch directory: " + name);
+    path = name;
+  }
+  ~Scratch() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+};
+
+}  // namespace
+
+fs::path source_dir() { return PLUMB_SOURCE_DIR; }
+
+fs::path shared_dir() {
+  if (const char* given = std::getenv("PLUMB_SHARED")) return given;
+  return source_dir().parent_path() / "shared";
+}
+
+fs::path scratch_dir() {
+  static const Scratch root;
+  static int made = 0;
+  const fs::path fresh = root.path / std::to_string(made++);
+  fs::create_directory(fresh);
+  return fresh;
+}
+
+}  // namespace plumb::test

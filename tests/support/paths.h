@@ -1,0 +1,17 @@
+// Where tests find the files they need.
+#pragma once
+
+#include <filesystem>
+
+namespace plumb::test {
+
+/// The project's own tree (bundled data and golden files).
+std::filesystem::path source_dir();
+
+/// Optional material beside the checkout, `../shared`; may not exist.
+std::filesystem::path shared_dir();
+
+/// A fresh empty directory, removed when the test program ends.
+std::filesystem::path scratch_dir();
+
+}  // namespace plumb::test
