@@ -1,0 +1,141 @@
+// The decoder against the reference implementation, on tiny checkpoints of every family and switch.
+// make_decoder_goldens.py wrote the files and says what they hold.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "plumb/model.h"
+#include "plumb/run.h"
+#include "support/paths.h"
+
+namespace plumb {
+namespace {
+
+// Two float64 forward passes that sum in different orders agree to 7e-15 of the largest entry on
+// these models; anything computed in float32 on the way shows as 1e-8 or more.
+constexpr double tolerance_double = 1e-12;
+// The reference's own float32 pass is off by up to 4e-6 of the largest entry, rounding amplified by
+// attention scores of up to about 20.
+constexpr double tolerance_float = 2e-5;
+
+// "llama_padded", "gpt2_relu_padded" hold rows of unequal length; "llama_rope_dynamic" is longer
+// than its model's context; the "window" cases are longer than their windows.
+const std::vector<std::string> cases = {
+    "gpt2_gelu_bare",    "gpt2_gelu_new",   "gpt2_relu_padded",      "llama_bias_untied",
+    "llama_gqa_tied",    "llama_padded",    "llama_rope_dynamic",    "llama_rope_linear",
+    "llama_rope_llama3", "llama_rope_yarn", "llama_rope_yarn_exact", "mistral_full",
+    "mistral_window",    "qwen2_tied",      "qwen2_window",          "qwen3_tied",
+    "qwen3_untied",      "smollm3_nope"};
+
+std::filesystem::path golden_dir() { return test::source_dir() / "tests" / "golden"; }
+
+// Reads a safetensors file of float64 tensors, independently of the reader under test.
+std::map<std::string, at::Tensor> read_expected(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  std::uint64_t header_size = 0;
+  if (bytes.size() < sizeof header_size) throw std::runtime_error("cannot read " + path.string());
+  std::memcpy(&header_size, bytes.data(), sizeof header_size);
+  const auto header = nlohmann::json::parse(bytes.substr(sizeof header_size, header_size));
+  std::map<std::string, at::Tensor> tensors;
+  for (const auto& [name, entry] : header.items()) {
+    if (name == "__metadata__") continue;
+    auto tensor = at::empty(entry.at("shape").get<std::vector<std::int64_t>>(), at::kDouble);
+    const auto begin =
+        sizeof header_size + header_size + entry.at("data_offsets").at(0).get<std::uint64_t>();
+    std::memcpy(tensor.data_ptr<double>(), bytes.data() + begin, tensor.nbytes());
+    tensors.emplace(name, tensor);
+  }
+  return tensors;
+}
+
+class Golden : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    expected_ = read_expected(golden_dir() / "expected" / (GetParam() + ".safetensors"));
+    tokens_.ids = expected_.at("tokens").to(at::kLong);
+    tokens_.lengths = expected_.at("lengths").to(at::kLong);
+    const auto positions = at::arange(tokens_.ids.size(1), at::kLong);
+    valid_ = positions.unsqueeze(0) < tokens_.lengths.unsqueeze(1);
+  }
+
+  // Largest deviation relative to the largest expected entry, over the valid positions; NaN stays.
+  double deviation(const at::Tensor& value, const std::string& name) const {
+    const at::Tensor& wanted = expected_.at(name);
+    EXPECT_EQ(value.sizes(), wanted.sizes()) << name;
+    if (value.sizes() != wanted.sizes()) return std::numeric_limits<double>::infinity();
+    const auto valid = value.dim() == 4 ? valid_.unsqueeze(1).unsqueeze(-1) : valid_.unsqueeze(-1);
+    const auto wide = value.to(at::kDouble);
+    const auto kept = at::where(valid, wide, at::zeros_like(wide));
+    return ((kept - wanted).abs().max() / wanted.abs().max()).item<double>();
+  }
+
+  void expect_agreement(at::ScalarType dtype, double tolerance) const {
+    const Model model = load(golden_dir() / GetParam(), {.dtype = dtype});
+    Plan plan;
+    for (int layer = 0; layer < model.config().layers; ++layer) {
+      plan.record.emplace_back(Site{Part::resid_pre, layer});
+      plan.record.emplace_back(Site{Part::pattern, layer});
+    }
+    plan.record.emplace_back(Site{Part::resid_final});
+    const auto result = run(model, tokens_, plan);
+    for (int layer = 0; layer < model.config().layers; ++layer) {
+      const auto suffix = "." + std::to_string(layer);
+      EXPECT_LE(deviation(result.cache.at({Part::resid_pre, layer}), "resid_pre" + suffix),
+                tolerance)
+          << "resid_pre of layer " << layer;
+      EXPECT_LE(deviation(result.cache.at({Part::pattern, layer}), "pattern" + suffix), tolerance)
+          << "pattern of layer " << layer;
+    }
+    EXPECT_LE(deviation(result.cache.at({Part::resid_final}), "resid_final"), tolerance);
+    EXPECT_LE(deviation(result.logits, "logits"), tolerance);
+    EXPECT_EQ(result.logits.scalar_type(), dtype);
+    EXPECT_EQ(expected_.size(), 4U + 2U * static_cast<std::size_t>(model.config().layers));
+  }
+
+  std::map<std::string, at::Tensor> expected_;
+  Tokens tokens_;
+  at::Tensor valid_;  // [B, T]
+};
+
+TEST_P(Golden, AgreesWithTheReferenceInDouble) { expect_agreement(at::kDouble, tolerance_double); }
+
+TEST_P(Golden, AgreesWithTheReferenceInFloat) { expect_agreement(at::kFloat, tolerance_float); }
+
+class PaddedGolden : public Golden {};
+
+TEST_P(PaddedGolden, DoesNotDependOnThePaddingIds) {
+  ASSERT_FALSE(valid_.all().item<bool>());
+  const Model model = load(golden_dir() / GetParam(), {.dtype = at::kDouble});
+  tokens_.ids = at::where(valid_, tokens_.ids, at::zeros_like(tokens_.ids));
+  EXPECT_LE(deviation(run(model, tokens_).logits, "logits"), tolerance_double);
+}
+
+INSTANTIATE_TEST_SUITE_P(Decoder, Golden, testing::ValuesIn(cases),
+                         [](const auto& info) { return info.param; });
+
+INSTANTIATE_TEST_SUITE_P(Decoder, PaddedGolden, testing::Values("gpt2_relu_padded", "llama_padded"),
+                         [](const auto& info) { return info.param; });
+
+TEST(GoldenFiles, AreAllCompared) {
+  std::set<std::string> found;
+  for (const auto& entry : std::filesystem::directory_iterator(golden_dir() / "expected")) {
+    found.insert(entry.path().stem().string());
+  }
+  EXPECT_EQ(found, std::set<std::string>(cases.begin(), cases.end()));
+}
+
+}  // namespace
+}  // namespace plumb
