@@ -30,12 +30,16 @@ if(TORCH)
 endif()
 unset(_torch_where)
 
-set(_torch_version_header "${LibTorch_INCLUDE_DIR}/torch/csrc/api/include/torch/version.h")
-if(EXISTS "${_torch_version_header}")
-  file(STRINGS "${_torch_version_header}" _torch_line REGEX "define TORCH_VERSION \"")
-  string(REGEX REPLACE ".*\"([0-9.]+).*" "\\1" LibTorch_VERSION "${_torch_line}")
-endif()
-unset(_torch_version_header)
+set(LibTorch_VERSION "")
+foreach(_torch_header IN ITEMS
+    torch/headeronly/version.h torch/csrc/api/include/torch/version.h)
+  if(EXISTS "${LibTorch_INCLUDE_DIR}/${_torch_header}" AND NOT LibTorch_VERSION)
+    file(STRINGS "${LibTorch_INCLUDE_DIR}/${_torch_header}" _torch_numbers
+      REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) [0-9]")
+    string(REGEX REPLACE "[^0-9;]" "" _torch_numbers "${_torch_numbers}")
+    string(REPLACE ";" "." LibTorch_VERSION "${_torch_numbers}")
+  endif()
+endforeach()
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LibTorch

@@ -1,0 +1,55 @@
+# The short commands. What they do in detail is in CMakePresets.json and scripts/.
+#
+#   TORCH=/path/to/site-packages/torch make test    links that LibTorch instead of the system's
+
+JOBS ?= $(shell nproc)
+MODEL ?= smollm2-135m
+
+ifdef TORCH
+export TORCH
+BUILD := build/release-torch
+CONFIGURE := cmake --preset release -B $(BUILD) -DTORCH=$(abspath $(TORCH))
+else
+BUILD := build/release
+CONFIGURE := cmake --preset release
+endif
+PROGRAM := $(BUILD)/apps/plumb/plumb
+
+.PHONY: help demo test bench format setup clean configure
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     find the P0 sink circuit of a real model; results in out/p0"
+	@echo "make test     build everything and run all tests"
+	@echo "make bench    measure the speed"
+	@echo "make format   format every source in place"
+	@echo "make setup    install what is missing (apt; the other targets do it too)"
+	@echo "make clean    remove build/ and out/"
+	@echo "Variables: JOBS=$(JOBS)  MODEL=$(MODEL)  TORCH=$(TORCH)"
+
+setup:
+	@scripts/setup.sh
+
+configure: setup
+	@$(CONFIGURE) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
+
+demo: configure
+	@cmake --build $(BUILD) --target plumb_cli -j $(JOBS)
+	@scripts/demo.sh $(PROGRAM) $(MODEL) out/p0
+
+test: configure
+	@cmake --build $(BUILD) -j $(JOBS)
+	@data/models/get smollm2-135m >/dev/null || \
+	  echo "No smollm2-135m: the tests that need it are skipped." >&2
+	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+
+bench: configure
+	@cmake --build $(BUILD) -j $(JOBS)
+	@scripts/bench.sh $(BUILD)
+
+format:
+	@command -v clang-format >/dev/null || { echo "clang-format is missing: apt install clang-format"; exit 1; }
+	@git ls-files '*.h' '*.cpp' | xargs clang-format -i
+
+clean:
+	@rm -rf build out
