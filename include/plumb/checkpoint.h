@@ -1,0 +1,104 @@
+// A checkpoint on disk: mapped, nothing read yet.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plumb/config.h"
+
+namespace plumb {
+
+/// The weights of a decoder under their canonical names. Per layer: `ln1, q, k, v, out, q_norm,
+/// k_norm, ln2, gate, up, down`; else `embed, pos_embed, final_norm, unembed`.
+/// Matrices are [outputs, inputs] whatever the file's layout; biases have a name of their own.
+enum class Weight {
+  embed,         ///< [vocab, d_model]
+  pos_embed,     ///< [context, d_model]
+  ln1, ln1_bias,         ///< [d_model]
+  q, q_bias,             ///< [heads * d_head, d_model], [heads * d_head]
+  k, k_bias,             ///< [kv_heads * d_head, d_model], ...
+  v, v_bias,
+  q_norm, k_norm,        ///< [d_head]
+  out, out_bias,         ///< [d_model, heads * d_head], [d_model]
+  ln2, ln2_bias,
+  gate, gate_bias,       ///< [d_mlp, d_model], [d_mlp]
+  up, up_bias,
+  down, down_bias,       ///< [d_model, d_mlp], [d_model]
+  final_norm, final_norm_bias,
+  unembed,               ///< [vocab, d_model]
+};
+
+/// "embed", "q_bias", ...
+const char* to_string(Weight weight) noexcept;
+
+/// Every weight, in the order of the enumeration.
+const std::vector<Weight>& all_weights();
+
+/// Whether there is one of it in every layer.
+bool is_per_layer(Weight weight) noexcept;
+
+/// "embed", "L3.q_bias": the weight's key wherever weights are stored by name.
+std::string weight_name(Weight weight, int layer = 0);
+
+/// The canonical shape. Empty when a decoder of this config has no such weight: a bias, a norm, a
+/// gate, a position table, the unembedding of a tied model, a layer out of range.
+std::vector<std::int64_t> weight_shape(const ModelConfig& config, Weight weight, int layer = 0);
+
+/// What the file says about one of its tensors, under the file's own name.
+struct TensorInfo {
+  std::string name = {};
+  std::string dtype = {};                 ///< "F32", "BF16", "Q4_1", ...
+  std::vector<std::int64_t> shape = {};   ///< row-major, outermost first (also for GGUF)
+  std::uint64_t bytes = 0;                ///< stored size
+};
+
+/// An opened checkpoint: a Hugging Face directory (`config.json`, `*.safetensors`, optional index)
+/// or a single `.gguf` file. Opening parses and checks every header strictly and maps the files;
+/// weights are read, and dequantised, when asked for. Immutable and safe to share between threads.
+class Checkpoint {
+ public:
+  /// Throws bad_file (missing, damaged, contradictory) or unsupported (model type, tensor type),
+  /// naming the file and the tensor, field or byte.
+  static Checkpoint open(const std::filesystem::path& path);
+
+  const std::string& name() const;        ///< last component of the path, without `.gguf`
+  const std::filesystem::path& path() const;
+  const ModelConfig& config() const;
+  const std::string& format() const;      ///< "safetensors" or "gguf"
+  const std::vector<TensorInfo>& tensors() const;  ///< every tensor, by name
+  std::int64_t parameters() const;        ///< elements the decoder uses, a tied matrix counted once
+
+  /// Whether the decoder has this weight: `weight_shape` is not empty. Opening made sure that the
+  /// file holds every such weight in its right shape. False for the unembedding of a tied model.
+  bool has(Weight weight, int layer = 0) const;
+
+  /// The weight as a fresh contiguous CPU tensor in its canonical shape. dtype is float32, or
+  /// float64 where `dtype` says so. F16, BF16 and F32 are widened exactly; quantised types are
+  /// expanded in float32, as their format defines, whatever `dtype` is; F64 rounds to float32.
+  /// The unembedding of a tied model is its embedding.
+  /// Throws bad_argument when `has` is false, bad_file when the weight holds NaN or infinity,
+  /// unsupported when its stored type cannot be read.
+  at::Tensor read(Weight weight, int layer = 0, at::ScalarType dtype = at::kFloat) const;
+
+  /// Rows of a two-dimensional weight, [rows.size(), columns]: reads those rows only.
+  /// Throws bad_argument on a row out of range or a weight of one dimension.
+  at::Tensor read_rows(Weight weight, const std::vector<std::int64_t>& rows,
+                       at::ScalarType dtype = at::kFloat) const;
+
+  /// SHA-256, hex; computed on first use, then kept. Of a .gguf: of the file. Of a directory: of
+  /// what `sha256sum config.json WEIGHT_FILES...` prints, files in the order of their names.
+  const std::string& sha256() const;
+
+  struct Impl;
+
+ private:
+  explicit Checkpoint(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<const Impl> impl_;
+};
+
+}  // namespace plumb

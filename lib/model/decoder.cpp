@@ -1,0 +1,222 @@
+#include "model/decoder.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <limits>
+
+namespace plumb {
+
+namespace {
+
+// B: sequences of the tile, T: positions, H: heads, K: key heads, G = H / K.
+
+class Decoder {
+ public:
+  Decoder(const DecoderInputs& inputs, Tap& tap)
+      : inputs_(inputs), model_(inputs.model), config_(inputs.model.config()), tap_(tap) {}
+
+  at::Tensor embed(const at::Tensor& ids) {
+    at::Tensor x = tap_({Part::embed}, at::embedding(model_.weight(Weight::embed), ids));
+    if (config_.positions == Positions::learned) {
+      const at::Tensor rows = model_.weight(Weight::pos_embed).index_select(0, inputs_.positions);
+      x = x + tap_({Part::pos_embed}, rows.unsqueeze(0).expand_as(x));
+    }
+    return x;
+  }
+
+  at::Tensor block(int layer, const at::Tensor& stream) {
+    at::Tensor x = tap_({Part::resid_pre, layer}, stream);
+    x = x + tap_({Part::attn_out, layer}, attention(layer, x));
+    x = tap_({Part::resid_mid, layer}, x);
+    x = x + tap_({Part::mlp_out, layer}, mlp(layer, x));
+    return tap_({Part::resid_post, layer}, x);
+  }
+
+  at::Tensor unembed(const at::Tensor& stream) {
+    const at::Tensor x = tap_({Part::resid_final}, stream);
+    const at::Tensor normed = normalise(x, {Part::final_scale}, Weight::final_norm,
+                                        Weight::final_norm_bias, 0, true);
+    return tap_({Part::logits}, at::linear(normed, model_.weight(Weight::unembed)));
+  }
+
+ private:
+  // (x - mean) / deviation or x / rms, times the gain. `record` is false where the same scale site
+  // was met before in this block.
+  at::Tensor normalise(const at::Tensor& x, Site scale_site, Weight gain, Weight bias, int layer,
+                       bool record) {
+    const bool centred = config_.norm == Norm::layer;
+    const at::Tensor y = centred ? x - x.mean(-1, true) : x;
+    at::Tensor scale = (y.square().mean(-1, true) + config_.norm_eps).rsqrt();
+    scale = record ? tap_(scale_site, scale) : tap_.edit(scale_site, scale);
+    at::Tensor result = y * scale * model_.weight(gain, layer);
+    if (centred) result = result + model_.weight(bias, layer);
+    return result;
+  }
+
+  at::Tensor project(const at::Tensor& x, Weight weight, Weight bias, int layer) const {
+    return at::linear(x, model_.weight(weight, layer), model_.weight(bias, layer));
+  }
+
+  at::Tensor head_norm(const at::Tensor& x, Weight gain, int layer) const {
+    const at::Tensor scale = (x.square().mean(-1, true) + config_.norm_eps).rsqrt();
+    return x * scale * model_.weight(gain, layer);
+  }
+
+  bool rotates(int layer) const {
+    return config_.positions == Positions::rope &&
+           (config_.rope_layers.empty() || config_.rope_layers[static_cast<std::size_t>(layer)] != 0);
+  }
+
+  at::Tensor attention(int layer, const at::Tensor& x) {
+    const std::int64_t B = x.size(0);
+    const std::int64_t T = x.size(1);
+    const std::int64_t H = config_.heads;
+    const std::int64_t K = config_.kv_heads;
+    const std::int64_t d_head = config_.d_head;
+
+    // The three readers share one normalised stream unless the plan tells them apart.
+    const auto read = [&](Part part, bool record) {
+      return normalise(tap_({part, layer}, x), {Part::ln1_scale, layer}, Weight::ln1,
+                       Weight::ln1_bias, layer, record);
+    };
+    const bool apart = tap_.wants({Part::q_in, layer}) || tap_.wants({Part::k_in, layer}) ||
+                       tap_.wants({Part::v_in, layer});
+    const at::Tensor q_in = read(Part::q_in, true);
+    const at::Tensor k_in = apart ? read(Part::k_in, false) : q_in;
+    const at::Tensor v_in = apart ? read(Part::v_in, false) : q_in;
+
+    const at::Tensor v = tap_({Part::v, layer},
+                              project(v_in, Weight::v, Weight::v_bias, layer).view({B, T, K, d_head}));
+
+    // One key: the pattern is exactly 1 whatever q and k are.
+    const bool single_key = T == 1 && !tap_.wants({Part::q, layer}) && !tap_.wants({Part::k, layer}) &&
+                            !tap_.wants({Part::scores, layer}) && !tap_.wants({Part::pattern, layer});
+    at::Tensor z;
+    if (single_key) {
+      z = v.unsqueeze(3).expand({B, T, K, H / K, d_head}).reshape({B, T, H, d_head});
+    } else {
+      at::Tensor q = project(q_in, Weight::q, Weight::q_bias, layer).view({B, T, H, d_head});
+      at::Tensor k = project(k_in, Weight::k, Weight::k_bias, layer).view({B, T, K, d_head});
+      if (config_.qk_norm) {
+        q = head_norm(q, Weight::q_norm, layer);
+        k = head_norm(k, Weight::k_norm, layer);
+      }
+      if (rotates(layer)) {
+        q = rotate(q, inputs_.rope, config_.rope.dims);
+        k = rotate(k, inputs_.rope, config_.rope.dims);
+      }
+      z = mix(layer, tap_({Part::q, layer}, q), tap_({Part::k, layer}, k), v);
+    }
+    z = tap_({Part::z, layer}, z);
+    if (tap_.wants({Part::head_out, layer})) {
+      const at::Tensor written = tap_({Part::head_out, layer}, head_outputs(layer, z));
+      if (tap_.edits({Part::head_out, layer})) {
+        const at::Tensor sum = written.sum(2);
+        const at::Tensor& bias = model_.weight(Weight::out_bias, layer);
+        return bias.defined() ? sum + bias : sum;
+      }
+    }
+    return project(z.reshape({B, T, H * d_head}), Weight::out, Weight::out_bias, layer);
+  }
+
+  // Scores, pattern and weighted values; a key head serves its G query heads in one product.
+  at::Tensor mix(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    const std::int64_t B = q.size(0);
+    const std::int64_t T = q.size(1);
+    const std::int64_t H = config_.heads;
+    const std::int64_t K = config_.kv_heads;
+    const std::int64_t G = H / K;
+    const std::int64_t d_head = config_.d_head;
+    const at::Tensor queries = (q * (1.0 / std::sqrt(static_cast<double>(d_head))))
+                                   .permute({0, 2, 1, 3})
+                                   .reshape({B * K, G * T, d_head});
+    const at::Tensor keys = k.permute({0, 2, 3, 1}).reshape({B * K, d_head, T});
+    const at::Tensor values = v.permute({0, 2, 1, 3}).reshape({B * K, T, d_head});
+    at::Tensor scores = at::bmm(queries, keys).view({B, H, T, T});
+    scores = tap_({Part::scores, layer}, scores + causal_mask(layer, T, q));
+    const at::Tensor pattern = tap_({Part::pattern, layer}, at::softmax(scores, -1));
+    return at::bmm(pattern.reshape({B * K, G * T, T}), values)
+        .view({B, H, T, d_head})
+        .permute({0, 2, 1, 3})
+        .contiguous();
+  }
+
+  // [T, T]: 0 where a query sees a key, -infinity elsewhere.
+  const at::Tensor& causal_mask(int layer, std::int64_t T, const at::Tensor& like) {
+    const int window = config_.windows.empty() ? 0 : config_.windows[static_cast<std::size_t>(layer)];
+    if (mask_.defined() && window == mask_window_) return mask_;
+    const at::Tensor index = at::arange(T, at::TensorOptions().dtype(at::kLong).device(like.device()));
+    const at::Tensor distance = index.unsqueeze(1) - index.unsqueeze(0);
+    at::Tensor hidden = distance < 0;
+    if (window > 0) hidden = hidden.logical_or(distance >= window);
+    mask_ = at::zeros({T, T}, like.options())
+                .masked_fill(hidden, -std::numeric_limits<double>::infinity());
+    mask_window_ = window;
+    return mask_;
+  }
+
+  // [B, T, H, d_model]
+  at::Tensor head_outputs(int layer, const at::Tensor& z) const {
+    const std::int64_t H = config_.heads;
+    const at::Tensor out = model_.weight(Weight::out, layer).view({config_.d_model, H, config_.d_head});
+    const at::Tensor rows = z.reshape({-1, H, config_.d_head}).transpose(0, 1);
+    return at::bmm(rows, out.permute({1, 2, 0}))
+        .transpose(0, 1)
+        .reshape({z.size(0), z.size(1), H, config_.d_model});
+  }
+
+  at::Tensor activate(const at::Tensor& x) const {
+    switch (config_.activation) {
+      case Activation::silu: return at::silu(x);
+      case Activation::gelu: return at::gelu(x);
+      case Activation::gelu_tanh: return at::gelu(x, "tanh");
+      case Activation::relu: return at::relu(x);
+    }
+    return x;
+  }
+
+  at::Tensor mlp(int layer, const at::Tensor& x) {
+    const at::Tensor in = normalise(tap_({Part::mlp_in, layer}, x), {Part::ln2_scale, layer},
+                                    Weight::ln2, Weight::ln2_bias, layer, true);
+    at::Tensor post;
+    if (config_.gated_mlp) {
+      const at::Tensor gate =
+          tap_({Part::mlp_pre, layer}, project(in, Weight::gate, Weight::gate_bias, layer));
+      const at::Tensor up = tap_({Part::mlp_up, layer}, project(in, Weight::up, Weight::up_bias, layer));
+      post = activate(gate) * up;
+    } else {
+      post = activate(tap_({Part::mlp_pre, layer}, project(in, Weight::up, Weight::up_bias, layer)));
+    }
+    return project(tap_({Part::mlp_post, layer}, post), Weight::down, Weight::down_bias, layer);
+  }
+
+  const DecoderInputs& inputs_;
+  const Model& model_;
+  const ModelConfig& config_;
+  Tap& tap_;
+  at::Tensor mask_;
+  int mask_window_ = 0;
+};
+
+}  // namespace
+
+at::Tensor decode(const DecoderInputs& inputs, const Tile& tile, const at::Tensor& stream, Tap& tap) {
+  Decoder decoder(inputs, tap);
+  const int last = inputs.plan.until.value_or(inputs.model.config().layers);
+  int layer = 0;
+  at::Tensor x = stream;
+  if (inputs.plan.restart) {
+    layer = inputs.plan.restart->layer;
+  } else {
+    x = decoder.embed(tile.ids);
+  }
+  for (; layer < last; ++layer) x = decoder.block(layer, x);
+  if (inputs.plan.until) return {};
+  const bool wanted = inputs.plan.logits == Logits::all || tap.wants({Part::logits});
+  if (!wanted && !tap.wants({Part::resid_final}) && !tap.wants({Part::final_scale})) return {};
+  const at::Tensor logits = decoder.unembed(x);
+  return inputs.plan.logits == Logits::all ? logits : at::Tensor();
+}
+
+}  // namespace plumb
