@@ -31,7 +31,7 @@ setup:
 	@scripts/setup.sh
 
 configure: setup
-	@$(CONFIGURE) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
+	@mkdir -p build && $(CONFIGURE) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
 
 demo: configure
 	@cmake --build $(BUILD) --target plumb_cli -j $(JOBS)

@@ -55,12 +55,33 @@ TEST(Rooms, NeighboursAreSeparateButSinkMayUseCircuit) {
   EXPECT_EQ(verdict("lib/report/a.cpp", "#include \"archive/b.h\""), "");
 }
 
+TEST(Rooms, APublicHeaderCountsAsItsRoom) {
+  EXPECT_EQ(verdict("lib/core/a.cpp", "#include \"plumb/config.h\""),
+            "room core may not include plumb/config.h of room checkpoint");
+  EXPECT_EQ(verdict("lib/model/a.cpp", "#include \"plumb/config.h\""), "");
+  EXPECT_EQ(verdict("include/plumb/plan.h", "#include \"plumb/config.h\""),
+            "room core may not include plumb/config.h of room checkpoint");
+  EXPECT_EQ(verdict("lib/model/a.cpp", "#include \"plumb/mystery.h\""),
+            "no room has a source named after plumb/mystery.h; say in kHeaders of "
+            "tests/rooms/includes.cpp whose it is");
+
+  const fs::path tree = tree_with("lib/circuit/a.cpp", "#include \"plumb/sink.h\"");
+  fs::create_directories(tree / "lib" / "sink");
+  std::ofstream(tree / "lib" / "sink" / "sink.cpp") << "#include \"plumb/sink.h\"\n";
+  int files = 0;
+  const auto found = forbidden_includes(tree, files);
+  EXPECT_EQ(files, 2);
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found.front(),
+            "lib/circuit/a.cpp:2: room circuit may not include plumb/sink.h of room sink");
+}
+
 TEST(Rooms, ProgramsAndPublicHeadersSeeNoRoom) {
   EXPECT_EQ(verdict("apps/plumb/a.cpp", "#include \"core/b.h\""),
             "programs include plumb/ only, not room core");
   EXPECT_EQ(verdict("include/plumb/a.h", "#include \"core/b.h\""),
             "public headers include plumb/ only, not room core");
-  EXPECT_EQ(verdict("apps/plumb/a.cpp", "#include \"plumb/b.h\""), "");
+  EXPECT_EQ(verdict("apps/plumb/a.cpp", "#include \"plumb/plan.h\""), "");
 }
 
 TEST(Rooms, HeavyDependenciesStayInTheirRoom) {
