@@ -14,7 +14,5 @@ fi
 python3 -m venv "$dir"
 # shellcheck disable=SC2086  # one word for each package
 "$dir/bin/pip" install --quiet --disable-pip-version-check $packages
-# Without byte code every start would compile every module anew.
-"$dir/bin/python" -m compileall -q "$dir/lib" >/dev/null 2>&1 || true
 echo "$packages" >"$stamp"
 echo "$dir/bin/python"
