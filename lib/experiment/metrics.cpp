@@ -1,0 +1,77 @@
+#include "plumb/metrics.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/random.h"
+
+namespace plumb {
+
+namespace {
+
+constexpr int bootstrap_resamples = 2000;
+constexpr double tail = 0.025;
+
+// Rows of logits whose probabilities are held at once: a vocabulary is wide.
+constexpr std::int64_t loss_rows = 64;
+
+}  // namespace
+
+at::Tensor token_loss(const at::Tensor& logits, const at::Tensor& ids) {
+  const auto predicted = logits.size(1) - 1;
+  const at::Tensor targets = ids.narrow(1, 1, predicted).reshape({-1, 1});
+  const at::Tensor rows = logits.narrow(1, 0, predicted).reshape({-1, logits.size(2)});
+  const at::Tensor right = rows.gather(1, targets).squeeze(1);
+  std::vector<at::Tensor> totals;
+  for (std::int64_t first = 0; first < rows.size(0); first += loss_rows) {
+    totals.push_back(rows.narrow(0, first, std::min(loss_rows, rows.size(0) - first)).logsumexp({1}));
+  }
+  if (totals.empty()) return at::zeros({logits.size(0), 0}, logits.options());
+  return (at::cat(totals) - right).view({logits.size(0), predicted});
+}
+
+at::Tensor logit_diff(const at::Tensor& logits, const at::Tensor& positions, const at::Tensor& right,
+                      const at::Tensor& wrong) {
+  const at::Tensor sequences = at::arange(logits.size(0), positions.options());
+  const at::Tensor rows = logits.index({sequences, positions});
+  return rows.gather(1, right.unsqueeze(1)).squeeze(1) - rows.gather(1, wrong.unsqueeze(1)).squeeze(1);
+}
+
+Record record_loss(std::int64_t skip) {
+  return {Site{Part::logits}, "loss", [skip](const at::Tensor& logits, const Tile& tile) {
+            const at::Tensor loss = token_loss(logits, tile.ids).to(at::kDouble);
+            const at::Tensor index = at::arange(loss.size(1), tile.lengths.options()).unsqueeze(0);
+            const at::Tensor counted =
+                index.ge(skip).logical_and(index < tile.lengths.unsqueeze(1) - 1).to(at::kDouble);
+            return (loss * counted).sum(1) / counted.sum(1);
+          }};
+}
+
+Estimate bootstrap(const std::vector<double>& values, std::uint64_t seed) {
+  if (values.empty()) return {std::nan(""), std::nan(""), std::nan("")};
+  const auto count = static_cast<std::int64_t>(values.size());
+  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(count);
+  Random random(seed);
+  std::vector<double> means(bootstrap_resamples);
+  for (auto& resampled : means) {
+    double sum = 0.0;
+    for (std::int64_t i = 0; i < count; ++i) sum += values[static_cast<std::size_t>(random.below(count))];
+    resampled = sum / static_cast<double>(count);
+  }
+  std::ranges::sort(means);
+  const auto at_share = [&](double share) {
+    return means[static_cast<std::size_t>(std::lround(share * (bootstrap_resamples - 1)))];
+  };
+  return {mean, at_share(tail), at_share(1.0 - tail)};
+}
+
+Estimate bootstrap(const at::Tensor& values, std::uint64_t seed) {
+  const at::Tensor flat = values.to(at::kDouble).cpu().contiguous().view({-1});
+  const auto* data = flat.data_ptr<double>();
+  return bootstrap(std::vector<double>(data, data + flat.numel()), seed);
+}
+
+}  // namespace plumb

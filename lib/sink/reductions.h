@@ -1,0 +1,27 @@
+// What sink measurements keep of the tensors of a run: linear in the sequence length.
+#pragma once
+
+#include <cstdint>
+
+#include "plumb/plan.h"
+#include "plumb/sink.h"
+
+namespace plumb {
+
+/// Of a pattern [b, H, query, key]: the mean attention [b, H, key] that each key draws from the
+/// chosen valid queries; 0 where no query is left.
+Reduce received_by_head(Queries queries);
+
+/// The same, averaged over heads: [b, key].
+Reduce received(Queries queries);
+
+/// Of a stream [b, T, d]: lengths [b, T].
+Reduce stream_norm();
+
+/// Of a stream [b, T, d]: mean over the valid positions t > 0, [b, 1, d].
+Reduce mean_of_others();
+
+/// Of a stream [b, T, d]: the entry at one position per sequence, [b, 1, d]. `positions` is [B] int64.
+Reduce gather_position(at::Tensor positions);
+
+}  // namespace plumb
