@@ -26,8 +26,8 @@ namespace {
 // Two float64 forward passes that sum in different orders agree to 7e-15 of the largest entry on
 // these models; anything computed in float32 on the way shows as 1e-8 or more.
 constexpr double tolerance_double = 1e-12;
-// The reference's own float32 pass is off by up to 4e-6 of the largest entry: rounding, amplified by
-// the large attention scores of these weights.
+// The reference's own float32 pass is off by up to 4e-6 of the largest entry: rounding, amplified
+// by the large attention scores of these weights.
 constexpr double tolerance_float = 1e-5;
 
 // "llama_padded", "gpt2_relu_padded" hold rows of unequal length; "llama_rope_dynamic" is longer
