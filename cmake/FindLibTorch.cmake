@@ -59,9 +59,21 @@ if(LibTorch_FOUND AND TORCH)
 endif()
 
 if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
+  set(_torch_include "${LibTorch_INCLUDE_DIR}")
+  if(TORCH)
+    # A wheel's include/ also holds copies of fmt and others, which would hide the system's: show
+    # the compiler LibTorch's own headers only.
+    set(_torch_include "${CMAKE_BINARY_DIR}/libtorch_include")
+    file(REMOVE_RECURSE "${_torch_include}")
+    file(MAKE_DIRECTORY "${_torch_include}")
+    foreach(_torch_dir IN ITEMS ATen c10 caffe2 torch)
+      file(CREATE_LINK "${LibTorch_INCLUDE_DIR}/${_torch_dir}" "${_torch_include}/${_torch_dir}"
+        SYMBOLIC)
+    endforeach()
+  endif()
   add_library(LibTorch::LibTorch INTERFACE IMPORTED)
   target_include_directories(LibTorch::LibTorch INTERFACE
-    "${LibTorch_INCLUDE_DIR}" "${LibTorch_INCLUDE_DIR}/torch/csrc/api/include")
+    "${_torch_include}" "${_torch_include}/torch/csrc/api/include")
   target_link_libraries(LibTorch::LibTorch INTERFACE
     "${LibTorch_torch_cpu_LIBRARY}" "${LibTorch_c10_LIBRARY}")
   if(TORCH)

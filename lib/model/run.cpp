@@ -1,6 +1,7 @@
 #include "plumb/run.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <numeric>
@@ -64,7 +65,7 @@ Run run(const Model& model, const Tokens& tokens, const Plan& plan) {
   std::vector<Cache> caches(tiles.size());
   std::vector<at::Tensor> logits(tiles.size());
   parallel_pieces(static_cast<std::int64_t>(tiles.size()), model.threads(), [&](std::int64_t index) {
-    const at::AutoGradMode gradients(plan.gradients);
+    const c10::AutoGradMode gradients(plan.gradients);
     const auto piece = static_cast<std::size_t>(index);
     const auto [first, count] = tiles[piece];
     const Tile tile{.first = first, .ids = ids.narrow(0, first, count), .lengths = lengths.narrow(0, first, count)};
