@@ -37,6 +37,7 @@ const std::vector<Dependency>& dependencies() {
       {"nlohmann/", {"lib/", "apps/"}},
       {"fmt/", {"lib/", "apps/"}},
       {"pcre2", {"lib/checkpoint/"}},
+      {"utf8proc", {"lib/checkpoint/"}},
       {"torch/torch.h", {}},
       {"torch/all.h", {}},
   };
