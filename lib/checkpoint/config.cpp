@@ -1,0 +1,93 @@
+#include "plumb/config.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "plumb/error.h"
+
+namespace plumb {
+namespace {
+
+[[noreturn]] void bad(const std::string& message) {
+  throw Error(ErrorKind::bad_file, "model config: " + message);
+}
+
+void need(bool holds, const std::string& message) {
+  if (!holds) bad(message);
+}
+
+bool positive(double value) { return std::isfinite(value) && value > 0; }
+
+void check_rope(const ModelConfig& config) {
+  const Rope& rope = config.rope;
+  need(rope.dims > 0 && rope.dims % 2 == 0 && rope.dims <= config.d_head,
+       fmt::format("rope.dims is {}; it should be even and at most d_head, {}", rope.dims,
+                   config.d_head));
+  need(positive(rope.theta), fmt::format("rope.theta is {}; it should be positive", rope.theta));
+  if (rope.scaling == RopeScaling::none) return;
+  need(positive(rope.factor), fmt::format("rope.factor is {}; it should be positive", rope.factor));
+  if (rope.scaling == RopeScaling::linear) return;
+  need(rope.original_context > 0,
+       fmt::format("rope.original_context is {}; it should be positive", rope.original_context));
+  if (rope.scaling == RopeScaling::dynamic) {
+    need(rope.dims > 2, "dynamic rope scaling needs more than 2 rotated channels");
+  }
+  if (rope.scaling == RopeScaling::llama3) {
+    need(positive(rope.low_freq_factor) && std::isfinite(rope.high_freq_factor) &&
+             rope.high_freq_factor > rope.low_freq_factor,
+         fmt::format(
+             "rope.low_freq_factor {} should be positive and less than rope.high_freq_factor {}",
+             rope.low_freq_factor, rope.high_freq_factor));
+  }
+  if (rope.scaling == RopeScaling::yarn) {
+    need(rope.theta > 1, fmt::format("rope.theta is {}; yarn needs more than 1", rope.theta));
+    need(positive(rope.beta_slow) && std::isfinite(rope.beta_fast) &&
+             rope.beta_fast > rope.beta_slow,
+         fmt::format("rope.beta_slow {} should be positive and less than rope.beta_fast {}",
+                     rope.beta_slow, rope.beta_fast));
+    need(positive(rope.attention_factor),
+         fmt::format("rope.attention_factor is {}; it should be positive", rope.attention_factor));
+  }
+}
+
+}  // namespace
+
+void check(const ModelConfig& config) {
+  const std::pair<const char*, int> counts[] = {
+      {"layers", config.layers},   {"heads", config.heads},     {"kv_heads", config.kv_heads},
+      {"d_model", config.d_model}, {"d_head", config.d_head},   {"d_mlp", config.d_mlp},
+      {"vocab", config.vocab},     {"context", config.context},
+  };
+  for (const auto& [name, value] : counts) {
+    need(value > 0, fmt::format("{} is {}; it should be positive", name, value));
+  }
+  need(config.heads % config.kv_heads == 0,
+       fmt::format("heads {} is not a multiple of kv_heads {}", config.heads, config.kv_heads));
+  need(config.heads <= std::numeric_limits<int>::max() / config.d_head,
+       fmt::format("heads {} times d_head {} is too large", config.heads, config.d_head));
+  need(positive(config.norm_eps),
+       fmt::format("norm_eps is {}; it should be positive", config.norm_eps));
+  const auto layers = static_cast<std::size_t>(config.layers);
+  if (config.positions == Positions::rope) {
+    check_rope(config);
+  } else {
+    need(config.rope_layers.empty(), "rope_layers is given, but positions is not rope");
+  }
+  need(config.rope_layers.empty() || config.rope_layers.size() == layers,
+       fmt::format("rope_layers has {} entries for {} layers", config.rope_layers.size(), layers));
+  for (const std::uint8_t rotates : config.rope_layers) {
+    need(rotates <= 1, fmt::format("rope_layers holds {}; only 0 and 1 are allowed", rotates));
+  }
+  need(config.windows.empty() || config.windows.size() == layers,
+       fmt::format("windows has {} entries for {} layers", config.windows.size(), layers));
+  for (const int window : config.windows) {
+    need(window >= 0, fmt::format("windows holds {}; 0 means no window", window));
+  }
+}
+
+}  // namespace plumb

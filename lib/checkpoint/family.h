@@ -1,0 +1,43 @@
+// What a model family has to say: how its config.json reads, and what its tensors are called.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/json.h"
+#include "plumb/checkpoint.h"
+#include "plumb/config.h"
+
+namespace plumb {
+
+/// Where a canonical weight lies in a file. A stored matrix has `outputs` rows; the weight is
+/// `outputs` of them from `first` on.
+struct Source {
+  std::string tensor = {};
+  bool transposed = false;  ///< stored as [inputs, outputs]
+  std::int64_t first = 0;
+  std::int64_t outputs = -1;  ///< of the stored tensor; -1 = those of the weight
+  int interleaved_heads = 0;  ///< > 0: rows of each head pair 2i with 2i + 1
+};
+
+/// One family of Hugging Face models. A new one is a file with a constant of this type, and a line
+/// in families.h and families.cpp.
+struct Family {
+  std::string_view name;  ///< the model_type
+  /// Begins the names of all tensors but the unembedding; files of the bare decoder leave it out.
+  std::string_view prefix;
+  /// Below the prefix, what the names of the layers' tensors begin with: "layers.".
+  std::string_view layers;
+  /// Reads config.json; throws bad_file or unsupported naming the field.
+  ModelConfig (*read)(const Fields& fields);
+  /// The weight's place; called only for weights that the config has.
+  Source (*source)(const ModelConfig& config, Weight weight, int layer);
+  /// Whether a tensor that no weight needs may be there (buffers).
+  bool (*ignores)(std::string_view tensor);
+  /// config.json for `read`, as transformers reads it too.
+  Json (*write)(const ModelConfig& config);
+};
+
+}  // namespace plumb

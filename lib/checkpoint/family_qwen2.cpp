@@ -1,0 +1,36 @@
+// Qwen2: Llama with biases on q, k and v.
+#include <cstddef>
+
+#include "checkpoint/families.h"
+#include "checkpoint/llama_like.h"
+
+namespace plumb {
+namespace {
+
+ModelConfig read(const Fields& fields) {
+  ModelConfig config = read_llama_like(fields, {.kv_heads = 32, .context = 32768});
+  config.qkv_bias = true;
+  const std::int64_t first = fields.integer("max_window_layers", 0, INT32_MAX, 28);
+  std::vector<bool> sliding;
+  for (int layer = 0; layer < config.layers; ++layer) sliding.push_back(layer >= first);
+  config.windows = read_windows(fields, sliding);
+  return config;
+}
+
+Json write(const ModelConfig& config) {
+  Json json = write_llama_like(config, "Qwen2ForCausalLM");
+  write_windows(config, json);
+  return json;
+}
+
+}  // namespace
+
+const Family qwen2_family = {.name = "qwen2",
+                             .prefix = "model.",
+                             .layers = "layers.",
+                             .read = read,
+                             .source = llama_like_source,
+                             .ignores = llama_like_ignores,
+                             .write = write};
+
+}  // namespace plumb

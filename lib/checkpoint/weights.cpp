@@ -1,0 +1,106 @@
+// The canonical weights of a decoder: names, existence, shapes.
+#include <fmt/format.h>
+
+#include "plumb/checkpoint.h"
+
+namespace plumb {
+
+const char* to_string(Weight weight) noexcept {
+  switch (weight) {
+    case Weight::embed: return "embed";
+    case Weight::pos_embed: return "pos_embed";
+    case Weight::ln1: return "ln1";
+    case Weight::ln1_bias: return "ln1_bias";
+    case Weight::q: return "q";
+    case Weight::q_bias: return "q_bias";
+    case Weight::k: return "k";
+    case Weight::k_bias: return "k_bias";
+    case Weight::v: return "v";
+    case Weight::v_bias: return "v_bias";
+    case Weight::q_norm: return "q_norm";
+    case Weight::k_norm: return "k_norm";
+    case Weight::out: return "out";
+    case Weight::out_bias: return "out_bias";
+    case Weight::ln2: return "ln2";
+    case Weight::ln2_bias: return "ln2_bias";
+    case Weight::gate: return "gate";
+    case Weight::gate_bias: return "gate_bias";
+    case Weight::up: return "up";
+    case Weight::up_bias: return "up_bias";
+    case Weight::down: return "down";
+    case Weight::down_bias: return "down_bias";
+    case Weight::final_norm: return "final_norm";
+    case Weight::final_norm_bias: return "final_norm_bias";
+    case Weight::unembed: return "unembed";
+  }
+  return "unknown";
+}
+
+const std::vector<Weight>& all_weights() {
+  static const std::vector<Weight> weights = {
+      Weight::embed,   Weight::pos_embed, Weight::ln1,        Weight::ln1_bias,
+      Weight::q,       Weight::q_bias,    Weight::k,          Weight::k_bias,
+      Weight::v,       Weight::v_bias,    Weight::q_norm,     Weight::k_norm,
+      Weight::out,     Weight::out_bias,  Weight::ln2,        Weight::ln2_bias,
+      Weight::gate,    Weight::gate_bias, Weight::up,         Weight::up_bias,
+      Weight::down,    Weight::down_bias, Weight::final_norm, Weight::final_norm_bias,
+      Weight::unembed,
+  };
+  return weights;
+}
+
+bool is_per_layer(Weight weight) noexcept {
+  switch (weight) {
+    case Weight::embed:
+    case Weight::pos_embed:
+    case Weight::final_norm:
+    case Weight::final_norm_bias:
+    case Weight::unembed: return false;
+    default: return true;
+  }
+}
+
+std::string weight_name(Weight weight, int layer) {
+  return is_per_layer(weight) ? fmt::format("L{}.{}", layer, to_string(weight)) : to_string(weight);
+}
+
+std::vector<std::int64_t> weight_shape(const ModelConfig& config, Weight weight, int layer) {
+  using Shape = std::vector<std::int64_t>;
+  if (is_per_layer(weight) && (layer < 0 || layer >= config.layers)) return {};
+  const std::int64_t d_model = config.d_model;
+  const std::int64_t queries = std::int64_t{config.heads} * config.d_head;
+  const std::int64_t keys = std::int64_t{config.kv_heads} * config.d_head;
+  const auto when = [](bool exists, Shape shape) { return exists ? shape : Shape(); };
+  const bool layer_norm = config.norm == Norm::layer;
+  switch (weight) {
+    case Weight::embed: return {config.vocab, d_model};
+    case Weight::unembed: return when(!config.tied, {config.vocab, d_model});
+    case Weight::pos_embed:
+      return when(config.positions == Positions::learned, {config.context, d_model});
+    case Weight::ln1:
+    case Weight::ln2:
+    case Weight::final_norm: return {d_model};
+    case Weight::ln1_bias:
+    case Weight::ln2_bias:
+    case Weight::final_norm_bias: return when(layer_norm, {d_model});
+    case Weight::q: return {queries, d_model};
+    case Weight::k:
+    case Weight::v: return {keys, d_model};
+    case Weight::q_bias: return when(config.qkv_bias, {queries});
+    case Weight::k_bias:
+    case Weight::v_bias: return when(config.qkv_bias, {keys});
+    case Weight::q_norm:
+    case Weight::k_norm: return when(config.qk_norm, {config.d_head});
+    case Weight::out: return {d_model, queries};
+    case Weight::out_bias: return when(config.out_bias, {d_model});
+    case Weight::gate: return when(config.gated_mlp, {config.d_mlp, d_model});
+    case Weight::gate_bias: return when(config.gated_mlp && config.mlp_bias, {config.d_mlp});
+    case Weight::up: return {config.d_mlp, d_model};
+    case Weight::up_bias: return when(config.mlp_bias, {config.d_mlp});
+    case Weight::down: return {d_model, config.d_mlp};
+    case Weight::down_bias: return when(config.mlp_bias, {d_model});
+  }
+  return {};
+}
+
+}  // namespace plumb
