@@ -1,0 +1,230 @@
+#include "support/naive_decoder.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <utility>
+
+namespace plumb::test {
+
+namespace {
+
+struct Naive {
+  const ModelConfig& config;
+  const Model::Source& weights;
+  const NaiveOptions& options;
+
+  at::Tensor weight(Weight which, int layer) const { return weights(which, layer).to(at::kDouble); }
+
+  void hook(Part part, int layer, at::Tensor& value) const {
+    if (options.hook) options.hook(Site{part, layer}, value);
+  }
+
+  // x W^T, plus a bias where the model has one.
+  at::Tensor linear(const at::Tensor& x, Weight matrix, Weight bias, bool biased, int layer) const {
+    at::Tensor y = at::matmul(x, weight(matrix, layer).t());
+    return biased ? y + weight(bias, layer) : y;
+  }
+
+  at::Tensor rms(const at::Tensor& x, const at::Tensor& gain) const {
+    return x / at::sqrt(at::mean(x * x, {-1}, true) + config.norm_eps) * gain;
+  }
+
+  at::Tensor norm(const at::Tensor& x, Weight gain, Weight bias, int layer) const {
+    if (config.norm == Norm::rms) return rms(x, weight(gain, layer));
+    const at::Tensor centred = x - at::mean(x, {-1}, true);
+    const at::Tensor variance = at::mean(centred * centred, {-1}, true);
+    return centred / at::sqrt(variance + config.norm_eps) * weight(gain, layer) +
+           weight(bias, layer);
+  }
+
+  at::Tensor activate(const at::Tensor& x) const {
+    constexpr double pi = std::numbers::pi;
+    switch (config.activation) {
+      case Activation::silu: return x / (1.0 + at::exp(-x));
+      case Activation::gelu: return 0.5 * x * (1.0 + at::erf(x / std::sqrt(2.0)));
+      case Activation::gelu_tanh:
+        return 0.5 * x * (1.0 + at::tanh(std::sqrt(2.0 / pi) * (x + 0.044715 * x * x * x)));
+      case Activation::relu: return at::clamp_min(x, 0.0);
+    }
+    return x;
+  }
+
+  // Turns per position of each pair of channels, and the factor on cosines and sines.
+  std::pair<std::vector<double>, double> rotation(std::int64_t length) const {
+    constexpr double turn = 2.0 * std::numbers::pi;
+    const Rope& rope = config.rope;
+    const double dims = rope.dims;
+    double theta = rope.theta;
+    const double original = rope.original_context;
+    if (rope.scaling == RopeScaling::dynamic && static_cast<double>(length) > original) {
+      const double grown = rope.factor * static_cast<double>(length) / original - (rope.factor - 1);
+      theta *= std::pow(grown, dims / (dims - 2.0));
+    }
+    double low = 0.0;
+    double high = 0.0;
+    if (rope.scaling == RopeScaling::yarn) {
+      const auto pair_of = [&](double turns) {
+        return dims * std::log(original / (turns * turn)) / (2.0 * std::log(theta));
+      };
+      low = pair_of(rope.beta_fast);
+      high = pair_of(rope.beta_slow);
+      if (rope.truncate) {
+        low = std::floor(low);
+        high = std::ceil(high);
+      }
+      low = std::max(low, 0.0);
+      high = std::min(high, dims - 1.0);
+      if (low == high) high += 0.001;
+    }
+    std::vector<double> rates;
+    for (int pair = 0; pair < rope.dims / 2; ++pair) {
+      double rate = std::pow(theta, -2.0 * pair / dims);
+      if (rope.scaling == RopeScaling::linear) rate /= rope.factor;
+      if (rope.scaling == RopeScaling::llama3) {
+        const double turns = original * rate / turn;  // within the original context
+        if (turns < rope.low_freq_factor) {
+          rate /= rope.factor;
+        } else if (turns <= rope.high_freq_factor) {
+          const double mix = (turns - rope.low_freq_factor) /
+                             (rope.high_freq_factor - rope.low_freq_factor);
+          rate = (1.0 - mix) * rate / rope.factor + mix * rate;
+        }
+      }
+      if (rope.scaling == RopeScaling::yarn) {
+        const double ramp = std::clamp((pair - low) / (high - low), 0.0, 1.0);
+        rate = rate * (1.0 - ramp) + rate / rope.factor * ramp;
+      }
+      rates.push_back(rate);
+    }
+    return {rates, rope.scaling == RopeScaling::yarn ? rope.attention_factor : 1.0};
+  }
+
+  // Pair by pair; x is [B, T, heads, d_head].
+  at::Tensor rotate(const at::Tensor& x) const {
+    const std::int64_t length = x.size(1);
+    const auto [rates, factor] = rotation(options.first_position + length);
+    const at::Tensor position =
+        at::arange(options.first_position, options.first_position + length,
+                   x.options()).view({1, length, 1});
+    at::Tensor result = x.clone();
+    const auto half = static_cast<std::int64_t>(rates.size());
+    for (std::int64_t pair = 0; pair < half; ++pair) {
+      const at::Tensor angle = position * rates[static_cast<std::size_t>(pair)];
+      const at::Tensor cosine = at::cos(angle) * factor;
+      const at::Tensor sine = at::sin(angle) * factor;
+      const at::Tensor a = x.select(3, pair);
+      const at::Tensor b = x.select(3, pair + half);
+      result.select(3, pair).copy_(a * cosine - b * sine);
+      result.select(3, pair + half).copy_(b * cosine + a * sine);
+    }
+    return result;
+  }
+
+  at::Tensor attention(const at::Tensor& stream, int layer, NaiveRun& run) const {
+    const ModelConfig& c = config;
+    const std::int64_t batch = stream.size(0);
+    const std::int64_t length = stream.size(1);
+    const at::Tensor x = norm(stream, Weight::ln1, Weight::ln1_bias, layer);
+    at::Tensor q = linear(x, Weight::q, Weight::q_bias, c.qkv_bias, layer);
+    at::Tensor k = linear(x, Weight::k, Weight::k_bias, c.qkv_bias, layer);
+    at::Tensor v = linear(x, Weight::v, Weight::v_bias, c.qkv_bias, layer);
+    q = q.reshape({batch, length, c.heads, c.d_head});
+    k = k.reshape({batch, length, c.kv_heads, c.d_head});
+    v = v.reshape({batch, length, c.kv_heads, c.d_head});
+    if (c.qk_norm) {
+      q = rms(q, weight(Weight::q_norm, layer));
+      k = rms(k, weight(Weight::k_norm, layer));
+    }
+    const auto index = static_cast<std::size_t>(layer);
+    if (c.positions == Positions::rope && (c.rope_layers.empty() || c.rope_layers[index] != 0)) {
+      q = rotate(q);
+      k = rotate(k);
+    }
+    hook(Part::q, layer, q);
+    hook(Part::k, layer, k);
+    hook(Part::v, layer, v);
+
+    const int window = c.windows.empty() ? 0 : c.windows[index];
+    const at::Tensor place = at::arange(length, at::kLong);
+    const at::Tensor back = place.unsqueeze(1) - place.unsqueeze(0);  // query minus key
+    at::Tensor hidden = back < 0;
+    if (window > 0) hidden = hidden.logical_or(back >= window);
+
+    const int group = c.heads / c.kv_heads;
+    std::vector<at::Tensor> each;
+    for (int h = 0; h < c.heads; ++h) {
+      const at::Tensor keys = k.select(2, h / group);
+      const at::Tensor score = at::matmul(q.select(2, h), keys.transpose(1, 2)) /
+                               std::sqrt(static_cast<double>(c.d_head));
+      each.push_back(score.masked_fill(hidden, -std::numeric_limits<double>::infinity()));
+    }
+    at::Tensor scores = at::stack(each, 1);
+    hook(Part::scores, layer, scores);
+    at::Tensor pattern = at::softmax(scores, -1);
+    hook(Part::pattern, layer, pattern);
+    run.patterns.push_back(pattern);
+
+    std::vector<at::Tensor> mixed;
+    for (int h = 0; h < c.heads; ++h) {
+      mixed.push_back(at::matmul(pattern.select(1, h), v.select(2, h / group)));
+    }
+    at::Tensor z = at::stack(mixed, 2);
+    hook(Part::z, layer, z);
+    return linear(z.reshape({batch, length, c.heads * c.d_head}), Weight::out, Weight::out_bias,
+                  c.out_bias, layer);
+  }
+
+  at::Tensor mlp(const at::Tensor& stream, int layer, NaiveRun& run) const {
+    const bool biased = config.mlp_bias;
+    const at::Tensor x = norm(stream, Weight::ln2, Weight::ln2_bias, layer);
+    const at::Tensor up = linear(x, Weight::up, Weight::up_bias, biased, layer);
+    at::Tensor post =
+        config.gated_mlp
+            ? activate(linear(x, Weight::gate, Weight::gate_bias, biased, layer)) * up
+            : activate(up);
+    hook(Part::mlp_post, layer, post);
+    run.mlp_post.push_back(post);
+    return linear(post, Weight::down, Weight::down_bias, biased, layer);
+  }
+};
+
+}  // namespace
+
+NaiveRun naive_forward(const ModelConfig& config, const Model::Source& weights,
+                       const at::Tensor& ids, const NaiveOptions& options) {
+  const Naive naive{config, weights, options};
+  NaiveRun run;
+  const at::Tensor embedding = naive.weight(Weight::embed, 0);
+  at::Tensor stream = embedding.index_select(0, ids.reshape({-1}))
+                          .reshape({ids.size(0), ids.size(1), config.d_model});
+  if (config.positions == Positions::learned) {
+    stream = stream + naive.weight(Weight::pos_embed, 0)
+                          .narrow(0, options.first_position, ids.size(1));
+  }
+  for (int layer = 0; layer < config.layers; ++layer) {
+    naive.hook(Part::resid_pre, layer, stream);
+    run.resid_pre.push_back(stream);
+    at::Tensor attention = naive.attention(stream, layer, run);
+    naive.hook(Part::attn_out, layer, attention);
+    run.attn_out.push_back(attention);
+    stream = stream + attention;
+    naive.hook(Part::resid_mid, layer, stream);
+    run.resid_mid.push_back(stream);
+    at::Tensor mlp = naive.mlp(stream, layer, run);
+    naive.hook(Part::mlp_out, layer, mlp);
+    run.mlp_out.push_back(mlp);
+    stream = stream + mlp;
+    naive.hook(Part::resid_post, layer, stream);
+    run.resid_post.push_back(stream);
+  }
+  const at::Tensor last = naive.norm(stream, Weight::final_norm, Weight::final_norm_bias, 0);
+  const at::Tensor unembed = config.tied ? embedding : naive.weight(Weight::unembed, 0);
+  run.logits = at::matmul(last, unembed.t());
+  return run;
+}
+
+}  // namespace plumb::test
