@@ -35,6 +35,15 @@ fs::path shared_dir() {
   return source_dir().parent_path() / "shared";
 }
 
+fs::path model_file(const std::string& name) {
+  if (const char* given = std::getenv("PLUMB_MODELS")) return fs::path(given) / name;
+  if (const char* cache = std::getenv("XDG_CACHE_HOME")) {
+    return fs::path(cache) / "plumb" / "models" / name;
+  }
+  const char* home = std::getenv("HOME");
+  return fs::path(home != nullptr ? home : ".") / ".cache" / "plumb" / "models" / name;
+}
+
 fs::path scratch_dir() {
   static const Scratch root;
   static int made = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 namespace plumb::test {
 
@@ -10,6 +11,10 @@ std::filesystem::path source_dir();
 
 /// Optional material beside the checkout, `../shared`; may not exist.
 std::filesystem::path shared_dir();
+
+/// A model that `data/models/get` fetches: below $PLUMB_MODELS, else where that script puts it.
+/// May not exist.
+std::filesystem::path model_file(const std::string& name);
 
 /// A fresh empty directory, removed when the test program ends.
 std::filesystem::path scratch_dir();
