@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace plumb {
@@ -12,8 +13,10 @@ namespace plumb {
 /// "sink[l=3,h=4]", "sink[3-9]", "logits".
 struct CircuitNode {
   std::string name = {};
-  std::string kind = {};          ///< "input", "attention", "head", "mlp", "neuron", "sink", "logits"
-  int layer = -1;                 ///< -1 for input, one past the last block for logits
+  /// "input", "attention", "head", "mlp", "neuron", "expert", "sink", "logits"
+  std::string kind = {};
+  /// -1 for input, one past the last block for logits; for a sink read off several layers the first
+  int layer = -1;
   double score = 0.0;             ///< what the graph's `convention` says
   std::map<std::string, std::string> notes = {};  ///< shown on hover, kept by every format
 };
@@ -33,23 +36,41 @@ struct Circuit {
   std::vector<CircuitEdge> edges = {};
 };
 
-/// Throws bad_argument if a name occurs twice, an edge names an unknown node, an edge runs against
-/// the order of the forward pass, or a score is not finite.
+/// Throws bad_argument if a name occurs twice, a kind is unknown, an edge occurs twice or names an
+/// unknown node, an edge runs against the order of the forward pass, or a score is not finite.
+///
+/// The order: input, then for each layer its sinks (read off its attention), heads, attention,
+/// experts and neurons, MLP (so that a part may feed its whole), then logits. A sink over a range of
+/// layers, "sink[3-9]", may be fed by what writes before the last of them. An edge of kind "eraser"
+/// may reach a sink from any layer, for erasing is what ends it.
 void check(const Circuit& circuit);
 
 /// Removes nodes and edges that lie on no path from a node of kind "input" to one of kind "sink"
-/// or "logits".
+/// or "logits". Erasers are paths too.
 Circuit prune_dead_ends(const Circuit& circuit);
 
-/// The components every path from input to read-out must pass, in order of depth.
+/// The components that every path from an input to a read-out passes, in order of depth, inputs and
+/// read-outs themselves left out; none if nothing reaches a read-out. Edges of kind "eraser" do not
+/// count as ways there. Alternatives (kind "or") count as any edge: what one of them can go around is
+/// no bottleneck, so a knock-out of a bottleneck is expected to matter and of an alternative is not.
 std::vector<std::string> bottlenecks(const Circuit& circuit);
 
-/// Graphviz text: ranked by layer, width by |score|, erasers red and dashed, alternatives dotted,
-/// with a legend; attributes carry every field, so that nothing is lost. Deterministic.
+/// {"title", "convention", "nodes": [{"name", "kind", "layer", "score", "notes"}], "edges": [{"from",
+/// "to", "score", "kind"}]} on one line, losslessly; `check` is called first.
+std::string to_json(const Circuit& circuit);
+
+/// Reads what `to_json` wrote; title, convention, notes and an edge's kind may be missing. Throws
+/// bad_file for anything else: other keys, other types, repeated keys, what `check` refuses.
+Circuit circuit_from_json(std::string_view json);
+
+/// Graphviz text: one rank per layer, width by |score| relative to the largest, erasers red and
+/// dashed, alternatives dotted, with a legend; attributes of our own ("plumb_...") carry every field,
+/// so that nothing is lost. Deterministic. Calls `check` first.
 std::string to_dot(const Circuit& circuit);
 
 /// Writes `to_dot` to the path, and `path` with extension .svg beside it if Graphviz's `dot` program
-/// is found. Returns whether the drawing was made. Throws bad_file if a file cannot be written.
+/// is found. Returns whether the drawing was made; a `dot` that fails or takes longer than two minutes
+/// makes none. Throws bad_file if a file cannot be written.
 bool draw(const Circuit& circuit, const std::filesystem::path& dot_file);
 
 }  // namespace plumb
