@@ -102,14 +102,12 @@ struct Tokenizer::Impl {
   }
 
   void read_merges(const TokenizerSpec& spec) {
-    std::string joined;
     for (std::size_t rank = 0; rank < spec.merges.size(); ++rank) {
       const auto& [left, right] = spec.merges[rank];
       const std::string what = fmt::format("merge {}", rank);
-      joined = left + right;
-      const std::int32_t from = id_of(left, what);
-      merges.put(from, id_of(right, what),
-                 {static_cast<std::int32_t>(rank), id_of(joined, what)});
+      const std::int32_t first = id_of(left, what);
+      const std::int32_t second = id_of(right, what);
+      merges.put(first, second, {static_cast<std::int32_t>(rank), id_of(left + right, what)});
     }
   }
 

@@ -1,0 +1,109 @@
+// Token ids against the reference implementation; make_tokenizer_goldens.py made golden.json.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "support/paths.h"
+#include "tokenizer/support.h"
+
+namespace plumb {
+namespace {
+
+using Ids = std::vector<std::int64_t>;
+using nlohmann::json;
+
+void expect_golden(const Tokenizer& tokenizer, const std::string& name) {
+  const json golden = test::read_json(test::tiny_tokenizers() / "golden.json");
+  const json& ids = golden.at("ids").at(name);
+  ASSERT_EQ(ids.size(), golden.at("texts").size());
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const auto text = golden.at("texts")[i].get<std::string>();
+    EXPECT_EQ(tokenizer.encode(text), ids[i].get<Ids>()) << name << ", text " << i << ": " << text;
+  }
+}
+
+std::filesystem::path cached_model(const std::string& file) {
+  const auto given = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::filesystem::path(value == nullptr ? "" : value);
+  };
+  if (!given("PLUMB_MODELS").empty()) return given("PLUMB_MODELS") / file;
+  const auto cache = given("XDG_CACHE_HOME").empty() ? given("HOME") / ".cache"
+                                                     : given("XDG_CACHE_HOME");
+  return cache / "plumb" / "models" / file;
+}
+
+class TokenizerGolden : public testing::TestWithParam<const char*> {};
+
+TEST_P(TokenizerGolden, GivesTheIdsOfTheReference) {
+  expect_golden(Tokenizer::open(test::tiny_tokenizers() / GetParam()), GetParam());
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, TokenizerGolden,
+                         testing::Values("gpt2", "prefix_space", "smollm", "digit_runs", "llama3",
+                                         "qwen2", "unknown", "unknown_each", "literal"),
+                         [](const auto& each) { return std::string(each.param); });
+
+TEST(TokenizerGguf, GivesTheIdsOfTheReferenceFromMetadata) {
+  const std::vector<std::pair<std::string, std::string>> names = {
+      {"gpt2", "gpt-2"}, {"smollm", "smollm"}, {"llama3", "llama-bpe"}};
+  for (const auto& [name, pre] : names) {
+    const json file = test::read_json(test::tiny_tokenizers() / name / "tokenizer.json");
+    expect_golden(Tokenizer::open(test::gguf_of(file, pre).write()), name);
+  }
+}
+
+TEST(TokenizerSharedGpt2, GivesTheIdsOfTheReference) {
+  const auto path = test::shared_dir() / "models" / "tokenizers" / "gpt2";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "missing " << path;
+  const Tokenizer tokenizer = Tokenizer::open(path);
+  expect_golden(tokenizer, "shared/gpt2");
+  EXPECT_EQ(tokenizer.size(), 50257);
+  EXPECT_EQ(tokenizer.bos(), 50256);  // from config.json, for want of a tokenizer_config.json
+  EXPECT_FALSE(tokenizer.adds_bos());
+}
+
+TEST(TokenizerSharedNeox, GivesTheIdsOfTheReference) {
+  const auto path = test::shared_dir() / "models" / "tokenizers" / "gpt-neox";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "missing " << path;
+  const Tokenizer tokenizer = Tokenizer::open(path);
+  expect_golden(tokenizer, "shared/gpt-neox");
+  EXPECT_EQ(tokenizer.size(), 50277);
+  EXPECT_EQ(tokenizer.bos(), 0);
+  EXPECT_FALSE(tokenizer.adds_bos());
+}
+
+TEST(TokenizerSmollm2, GivesTheGoldenIds) {
+  const auto golden_path = test::shared_dir() / "models" / "smollm2" / "smollm2_golden.json";
+  const auto model = cached_model("smollm2-135m.gguf");
+  for (const auto& path : {golden_path, model}) {
+    if (!std::filesystem::exists(path)) GTEST_SKIP() << "missing " << path;
+  }
+  const Tokenizer tokenizer = Tokenizer::open(model);
+  int compared = 0;
+  const json golden = test::read_json(golden_path);
+  for (const auto& [name, entry] : golden.items()) {
+    if (!entry.contains("text") || !entry["text"].is_string()) continue;
+    EXPECT_EQ(tokenizer.encode(entry["text"].get<std::string>()), entry["ids"].get<Ids>()) << name;
+    EXPECT_EQ(tokenizer.decode(entry["ids"].get<Ids>()), entry["text"].get<std::string>()) << name;
+    ++compared;
+  }
+  EXPECT_EQ(compared, 8);
+}
+
+TEST(TokenizerSmollm2, ReadsItsSpecialTokens) {
+  const auto model = cached_model("smollm2-135m.gguf");
+  if (!std::filesystem::exists(model)) GTEST_SKIP() << "missing " << model;
+  const Tokenizer tokenizer = Tokenizer::open(model);
+  EXPECT_EQ(tokenizer.size(), 49152);
+  EXPECT_EQ(tokenizer.bos(), 1);
+  EXPECT_EQ(tokenizer.eos(), 2);
+  EXPECT_FALSE(tokenizer.adds_bos());
+  EXPECT_TRUE(tokenizer.is_special(16));
+  EXPECT_FALSE(tokenizer.is_special(17));
+  EXPECT_EQ(tokenizer.show(260), " the");
+  EXPECT_EQ(tokenizer.show(1), "<|im_start|>");
+}
+
+}  // namespace
+}  // namespace plumb
