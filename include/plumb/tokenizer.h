@@ -20,14 +20,15 @@ class Tokenizer {
   static Tokenizer open(const std::filesystem::path& checkpoint);
 
   /// Token ids of `text` (UTF-8; invalid bytes are encoded byte by byte). Special tokens written
-  /// out in the text are recognised. No BOS is added.
+  /// out in the text are recognised. No BOS is added. Throws bad_argument on a byte for which the
+  /// vocabulary has neither a token nor an unknown token (SmolLM2's lacks 21, control and invalid).
   std::vector<std::int64_t> encode(std::string_view text) const;
 
   /// Bytes of the ids; special tokens are written out. Throws bad_argument on an id out of range.
   std::string decode(const std::vector<std::int64_t>& ids) const;
 
   /// One token as a person would read it: its text, with control characters and partial UTF-8
-  /// escaped as \n, \t, \xNN.
+  /// escaped as \n, \t, \xNN; "<7>" where there is no token 7.
   std::string show(std::int64_t id) const;
 
   std::int64_t size() const;                         ///< number of ids
