@@ -49,6 +49,13 @@ find_package_handle_standard_args(LibTorch
 mark_as_advanced(LibTorch_INCLUDE_DIR LibTorch_torch_cpu_LIBRARY LibTorch_c10_LIBRARY
   LibTorch_torch_cuda_LIBRARY LibTorch_c10_cuda_LIBRARY)
 
+# LibTorch 1.13 uses std::vector<c10::IValue> before c10::IValue is complete. GCC puts up with it;
+# Clang, for which the members of a C++20 vector are constexpr, does not.
+if(LibTorch_FOUND AND CMAKE_CXX_COMPILER_ID MATCHES "Clang" AND LibTorch_VERSION VERSION_LESS 2)
+  message(FATAL_ERROR "Clang cannot compile the headers of LibTorch ${LibTorch_VERSION} as C++20; "
+    "use GCC, or point TORCH at a torch package of 2.6 or newer.")
+endif()
+
 if(LibTorch_FOUND AND TORCH)
   # Older wheels were built with the old std::string, which no system library of today shares.
   file(STRINGS "${LibTorch_c10_LIBRARY}" _torch_new_abi REGEX "3c107.*__cxx11" LIMIT_COUNT 1)
