@@ -1,0 +1,29 @@
+// Results as one HDF5 file each; its layout is stated in docs/formats.md.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "plumb/inputs.h"
+#include "plumb/p0.h"
+#include "plumb/run_info.h"
+#include "plumb/sink.h"
+
+namespace plumb {
+
+/// One measured condition: its name ("plain", "native", "random"), its inputs and what was found.
+struct Condition {
+  std::string name = {};
+  Inputs inputs = {};
+  SinkSurvey survey = {};
+};
+
+/// Both write a whole file or none. Throw bad_file if that cannot be done.
+void write_archive(const std::filesystem::path& path, const RunInfo& run,
+                   const std::vector<Condition>& conditions);
+void write_archive(const std::filesystem::path& path, const RunInfo& run, const P0Report& report,
+                   const P0Inputs& inputs);
+
+}  // namespace plumb

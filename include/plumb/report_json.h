@@ -1,0 +1,29 @@
+// Results as JSON documents. What is stable in them is stated in docs/formats.md.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "plumb/checkpoint.h"
+#include "plumb/p0.h"
+#include "plumb/run_info.h"
+#include "plumb/sink.h"
+#include "plumb/tokenizer.h"
+
+namespace plumb {
+
+// Each document ends with a newline. A number that is not finite becomes null.
+
+/// The surveys by the name of their condition; the first one is the document's main one.
+/// Throws bad_argument if there is none.
+std::string sink_json(const RunInfo& run,
+                      const std::vector<std::pair<std::string, SinkSurvey>>& surveys);
+
+std::string p0_json(const RunInfo& run, const P0Report& report);
+
+/// What a checkpoint holds. `tokenizer` may be null.
+std::string inspect_json(const RunInfo& run, const Checkpoint& checkpoint,
+                         const Tokenizer* tokenizer);
+
+}  // namespace plumb

@@ -1,0 +1,30 @@
+// Results as text for a person: at most 110 columns, UTF-8.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "plumb/checkpoint.h"
+#include "plumb/p0.h"
+#include "plumb/run_info.h"
+#include "plumb/sink.h"
+#include "plumb/tokenizer.h"
+
+namespace plumb {
+
+// `tokenizer` may be null: tokens are then shown by their ids.
+
+std::string sink_text(const RunInfo& run,
+                      const std::vector<std::pair<std::string, SinkSurvey>>& surveys,
+                      const Tokenizer* tokenizer);
+
+std::string p0_text(const RunInfo& run, const P0Report& report, const Tokenizer* tokenizer);
+
+std::string inspect_text(const RunInfo& run, const Checkpoint& checkpoint,
+                         const Tokenizer* tokenizer);
+
+/// One sentence about a wave: "Layers 3-9: positional sink, written by m1 and m2 ...".
+std::string wave_sentence(const WaveReport& wave);
+
+}  // namespace plumb

@@ -1,0 +1,49 @@
+// What every result says about the run that made it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "plumb/config.h"
+#include "plumb/model.h"
+
+namespace plumb {
+
+/// Provenance of a result: the program's call, the model, the arithmetic.
+struct RunInfo {
+  std::string command = {};       ///< "p0"
+  std::string command_line = {};  ///< as typed, quoted for a shell
+  std::string model = {};         ///< name of the model
+  std::string sha256 = {};        ///< of its checkpoint; empty for a model made in memory
+  ModelConfig config = {};
+  std::string dtype = {};         ///< "f32" or "f64"
+  std::string device = {};        ///< "cpu" or "cuda"
+  int threads = 0;
+  std::uint64_t seed = 0;
+  std::string torch = {};         ///< version of LibTorch
+  std::chrono::steady_clock::time_point clock = std::chrono::steady_clock::now();  ///< its start
+  std::string started = {};       ///< UTC, "2026-01-31T12:00:00Z"
+  std::string ended = {};         ///< empty while the run lasts
+  double seconds = 0;             ///< from start to end
+  std::int64_t peak_bytes = 0;    ///< largest resident memory so far
+  std::map<std::string, std::string> files = {};  ///< files written: "archive" to its path, ...
+};
+
+/// The model's part filled in, and the clock started.
+RunInfo start_run(const Model& model, std::string command, std::string command_line,
+                  std::uint64_t seed);
+
+/// Sets `ended`, `seconds` and `peak_bytes`.
+void end_run(RunInfo& run);
+
+/// Largest resident memory of this process so far.
+std::int64_t peak_memory();
+
+/// "41 s", "2 min 05 s".
+std::string show_seconds(double seconds);
+/// "812 MB", "1.24 GB" (powers of ten).
+std::string show_bytes(std::int64_t bytes);
+
+}  // namespace plumb

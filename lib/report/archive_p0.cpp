@@ -1,0 +1,237 @@
+// The archive of `plumb p0`.
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "plumb/report_archive.h"
+#include "report/archive_pieces.h"
+#include "report/p0_options.h"
+
+namespace plumb {
+namespace {
+
+using Strings = std::vector<std::string>;
+using Numbers = std::vector<double>;
+using Whole = std::vector<std::int64_t>;
+
+// Columns of a list of structs, written one after the other under a group.
+template <typename Row>
+class Table {
+ public:
+  Table(ArchiveWriter& file, std::string group, const std::vector<Row>& rows, std::string axis)
+      : file_(file), group_(std::move(group)), rows_(rows), axis_(std::move(axis)) {}
+
+  template <typename Get>
+  void strings(const std::string& name, Get get, const std::string& note) {
+    Strings values;
+    for (const Row& row : rows_) values.emplace_back(get(row));
+    report::put_column(file_, group_ + "/" + name, values, axis_, note);
+  }
+  template <typename Get>
+  void numbers(const std::string& name, Get get, const std::string& unit, const std::string& note) {
+    Numbers values;
+    for (const Row& row : rows_) values.push_back(get(row));
+    report::put_column(file_, group_ + "/" + name, values, axis_, unit, note);
+  }
+  template <typename Get>
+  void whole(const std::string& name, Get get, const std::string& unit, const std::string& note) {
+    Whole values;
+    for (const Row& row : rows_) values.push_back(get(row));
+    report::put_column(file_, group_ + "/" + name, values, axis_, unit, note);
+  }
+  template <typename Get>
+  void estimates(const std::string& name, Get get, const std::string& unit,
+                 const std::string& note) {
+    Numbers values;
+    for (const Row& row : rows_) {
+      const Estimate estimate = get(row);
+      values.insert(values.end(), {estimate.mean, estimate.low, estimate.high});
+    }
+    const at::Tensor table = at::tensor(values, at::kDouble)
+                                 .reshape({static_cast<std::int64_t>(rows_.size()), 3});
+    file_.dataset(group_ + "/" + name, table, {{axis_, "mean_low_high"}, unit, note});
+  }
+  // Lists of unequal length, filled up with NaN.
+  template <typename Get>
+  void profiles(const std::string& name, Get get, const std::string& unit,
+                const std::string& note) {
+    std::size_t longest = 0;
+    for (const Row& row : rows_) longest = std::max(longest, get(row).size());
+    at::Tensor table = at::full({static_cast<std::int64_t>(rows_.size()),
+                                 static_cast<std::int64_t>(longest)},
+                                std::nan(""), at::kDouble);
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      const Numbers& list = get(rows_[i]);
+      if (list.empty()) continue;
+      table.select(0, static_cast<std::int64_t>(i))
+          .narrow(0, 0, static_cast<std::int64_t>(list.size()))
+          .copy_(at::tensor(list, at::kDouble));
+    }
+    file_.dataset(group_ + "/" + name, table, {{axis_, "layer"}, unit, note});
+  }
+
+ private:
+  ArchiveWriter& file_;
+  std::string group_;
+  const std::vector<Row>& rows_;
+  std::string axis_;
+};
+
+void put_ledger(ArchiveWriter& file, const std::string& group, const Ledger& ledger) {
+  file.attribute(group, "total", ledger.total);
+  file.attribute(group, "closing_error", ledger.closing_error);
+  const auto rows = [&](const char* name, const std::vector<LedgerRow>& list) {
+    Table<LedgerRow> table(file, group + "/" + name, list, "component");
+    table.strings("name", [](const LedgerRow& r) { return r.name; }, "component");
+    table.numbers("p0", [](const LedgerRow& r) { return r.p0; }, "length along the direction",
+                  "its write at position 0, mean over sequences");
+    table.numbers("others", [](const LedgerRow& r) { return r.others; },
+                  "length along the direction", "its write at t > 0, mean");
+  };
+  rows("components", ledger.components);
+  rows("heads", ledger.heads);
+  rows("neurons", ledger.neurons);
+  rows("erasers", ledger.erasers);
+}
+
+void put_effects(ArchiveWriter& file, const std::string& group, const std::vector<Effect>& list) {
+  Table<Effect> table(file, group, list, "edit");
+  table.strings("name", [](const Effect& e) { return e.name; }, "what was edited");
+  table.strings("kind", [](const Effect& e) { return e.kind; }, "how");
+  table.strings("where", [](const Effect& e) { return e.where; }, "P0, or t: another position");
+  table.strings("outcome", [](const Effect& e) { return e.outcome; }, "what became of the sink");
+  table.estimates("value", [](const Effect& e) { return e.value; }, "share of attention",
+                  "mean sink over the wave's layers that were run");
+  table.numbers("removed", [](const Effect& e) { return e.removed; }, "share",
+                "of the sink's excess over the null that is gone");
+  table.estimates("norm_at_onset", [](const Effect& e) { return e.norm; }, "length",
+                  "of the position's state entering the wave's first layer");
+  table.numbers("other_norm", [](const Effect& e) { return e.other_norm; }, "length",
+                "largest among the other positions, mean over sequences");
+  table.whole("other_position", [](const Effect& e) { return e.other_position; }, "position",
+              "where that is most often");
+  table.numbers("rival_share", [](const Effect& e) { return e.rival_share; }, "share of sequences",
+                "in which another position spikes");
+  table.estimates("loss_change",
+                  [](const Effect& e) {
+                    constexpr double none = std::numeric_limits<double>::quiet_NaN();
+                    return e.loss_change.value_or(Estimate{none, none, none});
+                  },
+                  "nats per predicted token", "edited minus clean; NaN where it was not measured");
+  table.profiles("sink_by_layer", [](const Effect& e) -> const Numbers& { return e.sink; },
+                 "share of attention", "to position 0; NaN where the layer was not run");
+  table.profiles("other_sink_by_layer",
+                 [](const Effect& e) -> const Numbers& { return e.other_sink; },
+                 "share of attention", "to the largest other column; NaN where it was not run");
+}
+
+void put_self_masks(ArchiveWriter& file, const std::string& group,
+                    const std::vector<SelfMask>& list) {
+  Table<SelfMask> table(file, group, list, "layer_set");
+  table.strings("layers",
+                [](const SelfMask& m) {
+                  std::string text;
+                  for (const int layer : m.layers) {
+                    text += (text.empty() ? "" : ",") + std::to_string(layer);
+                  }
+                  return text;
+                },
+                "layers in which the position attends only to itself");
+  table.estimates("sink", [](const SelfMask& m) { return m.sink; }, "share of attention",
+                  "drawn by the masked position, over the wave's layers that were run");
+  table.estimates("norm_at_onset", [](const SelfMask& m) { return m.norm; }, "length",
+                  "of the masked position's state entering the wave's first layer");
+  table.numbers("spiking", [](const SelfMask& m) { return m.spiking; }, "share of sequences",
+                "in which it spikes");
+  table.whole("sufficient", [](const SelfMask& m) { return m.sufficient ? 1 : 0; }, "0 or 1", "");
+}
+
+void put_ladder(ArchiveWriter& file, const std::string& group, const std::vector<Rung>& ladder) {
+  Table<Rung> table(file, group, ladder, "rung");
+  table.strings("level", [](const Rung& r) { return r.level; }, "");
+  table.strings("name", [](const Rung& r) { return r.name; }, "");
+  table.strings("claim", [](const Rung& r) { return r.claim; }, "what the value is");
+  table.strings("holds", [](const Rung& r) { return to_string(r.holds); }, "yes, no or untested");
+  table.numbers("value", [](const Rung& r) { return r.value; }, "", "");
+  table.numbers("null", [](const Rung& r) { return r.null; }, "", "the value by chance");
+  table.numbers("low", [](const Rung& r) { return r.low; }, "", "95 % interval");
+  table.numbers("high", [](const Rung& r) { return r.high; }, "", "95 % interval");
+}
+
+void put_wave(ArchiveWriter& file, const std::string& group, const WaveReport& found) {
+  file.attribute(group, "onset", std::int64_t{found.wave.onset});
+  file.attribute(group, "last", std::int64_t{found.wave.last});
+  file.attribute(group, "peak", std::int64_t{found.wave.peak});
+  file.attribute(group, "verdict", std::string(to_string(found.verdict)));
+  file.attribute(group, "spike_norm", found.spike_norm);
+  file.attribute(group, "vocabulary_share", found.vocabulary_share);
+  if (found.direction.defined()) {
+    file.dataset(group + "/direction", found.direction.to(at::kCPU).contiguous(),
+                 {{"d_model"}, "unit vector", "mean state of position 0 entering the first layer"});
+  }
+  const auto names = [&](const char* name, const Strings& list, const std::string& note) {
+    report::put_column(file, group + "/" + name, list, "component", note);
+  };
+  names("writers", found.writers, "components that write the direction");
+  names("upstream", found.upstream, "components needed before them");
+  names("erasers", found.erasers, "components that take it away");
+  put_ledger(file, group + "/ledger", found.ledger);
+  put_effects(file, group + "/clean", {found.clean});
+  put_effects(file, group + "/knockouts", found.knockouts);
+  put_effects(file, group + "/sets", found.sets);
+  put_effects(file, group + "/controls", found.controls);
+  put_effects(file, group + "/state", found.state);
+  put_effects(file, group + "/use", found.use);
+  put_effects(file, group + "/signal", found.signal);
+  put_effects(file, group + "/restored", found.restored);
+  put_effects(file, group + "/dependence", found.dependence_effects);
+  put_self_masks(file, group + "/self_masks", found.self_masks);
+  put_ladder(file, group + "/ladder", found.ladder);
+}
+
+void put_circuit(ArchiveWriter& file, const Circuit& circuit) {
+  file.attribute("/circuit", "title", circuit.title);
+  file.attribute("/circuit", "convention", circuit.convention);
+  Table<CircuitNode> nodes(file, "/circuit/nodes", circuit.nodes, "node");
+  nodes.strings("name", [](const CircuitNode& n) { return n.name; }, "");
+  nodes.strings("kind", [](const CircuitNode& n) { return n.kind; }, "");
+  nodes.whole("layer", [](const CircuitNode& n) { return n.layer; }, "layer", "-1: before block 0");
+  nodes.numbers("score", [](const CircuitNode& n) { return n.score; }, "", circuit.convention);
+  nodes.strings("notes", [](const CircuitNode& n) { return report::dump(report::Json(n.notes)); },
+                "JSON object");
+  Table<CircuitEdge> edges(file, "/circuit/edges", circuit.edges, "edge");
+  edges.strings("from", [](const CircuitEdge& e) { return e.from; }, "");
+  edges.strings("to", [](const CircuitEdge& e) { return e.to; }, "");
+  edges.strings("kind", [](const CircuitEdge& e) { return e.kind; },
+                "empty, or (either suffices), eraser");
+  edges.numbers("score", [](const CircuitEdge& e) { return e.score; }, "", circuit.convention);
+}
+
+}  // namespace
+
+void write_archive(const std::filesystem::path& path, const RunInfo& run, const P0Report& found,
+                   const P0Inputs& inputs) {
+  ArchiveWriter file(path);
+  report::put_provenance(file, run, report::dump(report::options_json(found.options)));
+  report::put_inputs(file, "/inputs", inputs.plain);
+  if (inputs.native) report::put_inputs(file, "/inputs/native", *inputs.native);
+  if (inputs.random) report::put_inputs(file, "/inputs/random", *inputs.random);
+  for (std::size_t i = 0; i < found.surveys.size(); ++i) {
+    const std::string name =
+        i < found.survey_names.size() ? found.survey_names[i] : std::to_string(i);
+    report::put_survey(file, "/sink/" + name, found.surveys[i]);
+  }
+  file.attribute("/p0", "verdict", std::string(to_string(found.verdict)));
+  file.attribute("/p0", "position_shift_change", found.position_shift_change);
+  file.attribute("/p0", "evaluations", found.evaluations);
+  report::put_column(file, "/p0/notes", found.notes, "note", "what a reader must know");
+  for (std::size_t i = 0; i < found.waves.size(); ++i) {
+    put_wave(file, "/p0/wave" + std::to_string(i + 1), found.waves[i]);
+  }
+  put_circuit(file, found.circuit);
+  file.close();
+}
+
+}  // namespace plumb

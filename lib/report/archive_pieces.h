@@ -1,0 +1,30 @@
+// Pieces that the archives share.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plumb/archive.h"
+#include "plumb/inputs.h"
+#include "plumb/metrics.h"
+#include "plumb/run_info.h"
+#include "plumb/sink.h"
+
+namespace plumb::report {
+
+/// The attributes of /provenance. `options` is a JSON object.
+void put_provenance(ArchiveWriter& file, const RunInfo& run, const std::string& options);
+/// <group>/tokens and <group>/lengths.
+void put_inputs(ArchiveWriter& file, const std::string& group, const Inputs& inputs);
+/// Everything a survey holds, under the group.
+void put_survey(ArchiveWriter& file, const std::string& group, const SinkSurvey& survey);
+
+/// A column of numbers or strings, one row for each entry along `axis`.
+void put_column(ArchiveWriter& file, const std::string& path, const std::vector<double>& values,
+                const std::string& axis, const std::string& unit, const std::string& note);
+void put_column(ArchiveWriter& file, const std::string& path, const std::vector<std::int64_t>& values,
+                const std::string& axis, const std::string& unit, const std::string& note);
+void put_column(ArchiveWriter& file, const std::string& path, const std::vector<std::string>& values,
+                const std::string& axis, const std::string& note);
+
+}  // namespace plumb::report

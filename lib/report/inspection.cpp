@@ -1,0 +1,125 @@
+#include "report/inspection.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "plumb/site.h"
+
+namespace plumb::report {
+namespace {
+
+std::string show(const Rope& rope) {
+  std::string text = fmt::format("rotary, theta {:g}, {} channels", rope.theta, rope.dims);
+  switch (rope.scaling) {
+    case RopeScaling::none: break;
+    case RopeScaling::linear: text += fmt::format(", linear scaling by {:g}", rope.factor); break;
+    case RopeScaling::dynamic: text += fmt::format(", dynamic scaling by {:g}", rope.factor); break;
+    case RopeScaling::llama3: text += fmt::format(", llama3 scaling by {:g}", rope.factor); break;
+    case RopeScaling::yarn: text += fmt::format(", yarn scaling by {:g}", rope.factor); break;
+  }
+  return text;
+}
+
+std::string show_positions(const ModelConfig& config) {
+  switch (config.positions) {
+    case Positions::learned: return "learned table";
+    case Positions::none: return "none";
+    case Positions::rope: break;
+  }
+  const auto still = std::count(config.rope_layers.begin(), config.rope_layers.end(), 0);
+  std::string text = show(config.rope);
+  if (still > 0) text += fmt::format(", none in {} blocks", still);
+  return text;
+}
+
+std::string show_windows(const std::vector<int>& windows) {
+  const auto windowed = std::count_if(windows.begin(), windows.end(), [](int w) { return w > 0; });
+  if (windowed == 0) return "every query sees all keys before it";
+  const int widest = *std::max_element(windows.begin(), windows.end());
+  return fmt::format("sliding windows in {} blocks, at most {} keys", windowed, widest);
+}
+
+const char* show(Activation activation) {
+  switch (activation) {
+    case Activation::silu: return "silu";
+    case Activation::gelu: return "gelu";
+    case Activation::gelu_tanh: return "gelu (tanh form)";
+    case Activation::relu: return "relu";
+  }
+  return "";
+}
+
+std::string show_biases(const ModelConfig& config) {
+  std::vector<std::string> where;
+  if (config.qkv_bias) where.emplace_back("queries, keys and values");
+  if (config.out_bias) where.emplace_back("attention output");
+  if (config.mlp_bias) where.emplace_back("MLP");
+  return where.empty() ? "none" : fmt::format("{}", fmt::join(where, "; "));
+}
+
+std::int64_t size_of(Axis axis, const ModelConfig& config) {
+  switch (axis) {
+    case Axis::batch:
+    case Axis::position:
+    case Axis::query:
+    case Axis::key: return 0;
+    case Axis::head: return config.heads;
+    case Axis::kv_head: return config.kv_heads;
+    case Axis::d_head: return config.d_head;
+    case Axis::d_model: return config.d_model;
+    case Axis::d_mlp: return config.d_mlp;
+    case Axis::vocab: return config.vocab;
+    case Axis::scale: return 1;
+  }
+  return 0;
+}
+
+bool has(const ModelConfig& config, Part part) {
+  if (part == Part::pos_embed) return config.positions == Positions::learned;
+  if (part == Part::mlp_up) return config.gated_mlp;
+  return true;
+}
+
+}  // namespace
+
+Inspection look_at(const Checkpoint& checkpoint) {
+  const ModelConfig& config = checkpoint.config();
+  Inspection found;
+  found.switches = {
+      {"attention", fmt::format("{} query heads, {} key heads of width {}", config.heads,
+                                config.kv_heads, config.d_head)},
+      {"qk_norm", config.qk_norm ? "yes" : "no"},
+      {"window", show_windows(config.windows)},
+      {"positions", show_positions(config)},
+      {"norm", fmt::format("{}, epsilon {:g}", config.norm == Norm::rms ? "rms" : "layer",
+                           config.norm_eps)},
+      {"mlp", fmt::format("{}{}, width {}", config.gated_mlp ? "gated " : "",
+                          show(config.activation), config.d_mlp)},
+      {"biases", show_biases(config)},
+      {"unembedding", config.tied ? "tied to the embedding" : "its own"},
+  };
+  for (int i = 0; i < part_count; ++i) {
+    const auto part = static_cast<Part>(i);
+    if (!has(config, part)) continue;
+    SiteShape site;
+    site.name = to_string(part);
+    site.tl_name = tl_name({part, 0});
+    site.per_layer = per_layer(part);
+    for (const Axis axis : axes(part)) {
+      site.axes.emplace_back(to_string(axis));
+      site.shape.push_back(size_of(axis, config));
+    }
+    found.sites.push_back(std::move(site));
+  }
+  for (const Weight weight : all_weights()) {
+    if (!is_per_layer(weight) || !checkpoint.has(weight, 0)) continue;
+    std::int64_t elements = 1;
+    for (const std::int64_t size : weight_shape(config, weight, 0)) elements *= size;
+    found.parameters_per_block += elements;
+  }
+  for (const TensorInfo& tensor : checkpoint.tensors()) found.stored[tensor.dtype] += tensor.bytes;
+  return found;
+}
+
+}  // namespace plumb::report

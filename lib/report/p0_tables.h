@@ -1,0 +1,19 @@
+// Tables of the P0 report. Each is empty if it has no rows.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plumb/p0.h"
+
+namespace plumb::report {
+
+/// Rows of at least 1 % of the total; the others are summed in a last row.
+std::string ledger_table(const std::vector<LedgerRow>& rows, double total);
+/// A row for each component, a pair of columns for each kind of ablation.
+std::string knockout_table(const std::vector<Effect>& effects);
+std::string effect_table(const std::vector<Effect>& effects);
+std::string self_mask_table(const std::vector<SelfMask>& masks);
+std::string ladder_table(const std::vector<Rung>& ladder);
+
+}  // namespace plumb::report

@@ -1,0 +1,96 @@
+// The sentence about a wave, and the report of `plumb inspect`.
+#include "plumb/report_text.h"
+
+#include <fmt/format.h>
+
+#include "report/inspection.h"
+#include "report/text_pieces.h"
+
+namespace plumb {
+namespace {
+
+const char* describe(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::positional: return "positional sink, made at position 0 whatever the token";
+    case Verdict::token: return "sink of the beginning-of-sequence token";
+    case Verdict::learned_position: return "sink made by the learned position table";
+    case Verdict::secondary: return "secondary sink, not position 0's own circuit";
+    case Verdict::none: return "a sink, but no circuit was shown to make it";
+  }
+  return "";
+}
+
+std::string sets_of(const std::vector<std::vector<std::string>>& sets) {
+  std::vector<std::string> parts;
+  for (const auto& set : sets) parts.push_back("{" + fmt::format("{}", fmt::join(set, ", ")) + "}");
+  return report::list_of(parts);
+}
+
+std::string show_shape(const std::vector<std::int64_t>& shape, const std::vector<std::string>& axes) {
+  std::vector<std::string> parts;
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    parts.push_back(shape[i] > 0 ? fmt::format("{} {}", axes[i], shape[i]) : axes[i]);
+  }
+  return fmt::format("[{}]", fmt::join(parts, ", "));
+}
+
+}  // namespace
+
+std::string wave_sentence(const WaveReport& wave) {
+  using report::list_of;
+  std::string text = report::show_layers(wave.wave.onset, wave.wave.last) + ": ";
+  text.front() = 'L';
+  text += describe(wave.verdict);
+  if (!wave.writers.empty()) {
+    text += ", written by " + list_of(wave.writers);
+    if (wave.blocks.size() == 1) text += fmt::format(" in block {}", wave.blocks.front());
+    if (wave.blocks.size() > 1) text += fmt::format(" in blocks {}", fmt::join(wave.blocks, ", "));
+  }
+  if (!wave.upstream.empty()) text += "; needs " + list_of(wave.upstream) + " before them";
+  if (!wave.erasers.empty()) text += "; erased by " + list_of(wave.erasers);
+  if (!wave.backups.empty()) text += "; alternatives for each other: " + sets_of(wave.backups);
+  return text + ".";
+}
+
+std::string inspect_text(const RunInfo& run, const Checkpoint& checkpoint,
+                         const Tokenizer* tokenizer) {
+  using namespace report;
+  const Inspection found = look_at(checkpoint);
+  const std::int64_t block_bytes = found.parameters_per_block * (run.dtype == "f64" ? 8 : 4);
+
+  std::string text = show_run(run, nullptr);
+  text += fmt::format("{} file{}, sha256 {}\n", checkpoint.format(),
+                      checkpoint.format() == "gguf" ? "" : "s", run.sha256);
+  text += heading("Architecture");
+  for (const auto& [name, value] : found.switches) text += fmt::format("  {:<12} {}\n", name, value);
+  text += fmt::format("  {:<12} {}\n", "context", show_count(run.config.context));
+  text += fmt::format("  {:<12} {}\n", "vocabulary", show_count(run.config.vocab));
+  text += heading("Size");
+  text += fmt::format("  {:<12} {} ({} in each block)\n", "parameters",
+                      show_count(checkpoint.parameters()), show_count(found.parameters_per_block));
+  text += fmt::format("  {:<12} {} in {}\n", "a block", show_bytes(block_bytes), run.dtype);
+  for (const auto& [dtype, bytes] : found.stored) {
+    text += fmt::format("  {:<12} {}\n", dtype, show_bytes(static_cast<std::int64_t>(bytes)));
+  }
+  text += heading("Tokenizer");
+  if (tokenizer == nullptr) {
+    text += "  none beside the weights: give token ids (--tokens) or random ones (--random)\n";
+  } else {
+    const auto token = [&](const std::optional<std::int64_t>& id) {
+      return id ? fmt::format("{} (id {})", show_token(*id, tokenizer), *id) : std::string("none");
+    };
+    text += fmt::format("  byte-level BPE, {} ids; BOS {}{}; EOS {}\n", show_count(tokenizer->size()),
+                        token(tokenizer->bos()),
+                        tokenizer->adds_bos() ? ", added to every text" : ", not added to texts",
+                        token(tokenizer->eos()));
+  }
+  text += heading("Sites, in the order of the forward pass");
+  std::vector<std::vector<std::string>> rows;
+  for (const SiteShape& site : found.sites) {
+    rows.push_back({(site.per_layer ? "L*." : "") + site.name, show_shape(site.shape, site.axes),
+                    site.tl_name});
+  }
+  return text + columns({"<site", "<axes", "<in TransformerLens"}, rows);
+}
+
+}  // namespace plumb

@@ -1,0 +1,68 @@
+#include "plumb/run_info.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <torch/version.h>
+
+#include <cmath>
+#include <ctime>
+#include <utility>
+
+namespace plumb {
+namespace {
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[32];
+  return std::string(text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts));
+}
+
+}  // namespace
+
+RunInfo start_run(const Model& model, std::string command, std::string command_line,
+                  std::uint64_t seed) {
+  RunInfo run;
+  run.command = std::move(command);
+  run.command_line = std::move(command_line);
+  run.model = model.name();
+  run.sha256 = model.sha256();
+  run.config = model.config();
+  run.dtype = model.dtype() == at::kDouble ? "f64" : "f32";
+  run.device = model.device().is_cuda() ? "cuda" : "cpu";
+  run.threads = model.threads();
+  run.seed = seed;
+  run.torch = TORCH_VERSION;
+  run.started = utc_now();
+  return run;
+}
+
+void end_run(RunInfo& run) {
+  run.ended = utc_now();
+  run.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - run.clock).count();
+  run.peak_bytes = peak_memory();
+}
+
+std::int64_t peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;  // Linux counts kilobytes
+}
+
+std::string show_seconds(double seconds) {
+  if (seconds < 10.0) return fmt::format("{:.1f} s", seconds);
+  const auto whole = static_cast<std::int64_t>(std::llround(seconds));
+  if (whole < 120) return fmt::format("{} s", whole);
+  return fmt::format("{} min {:02} s", whole / 60, whole % 60);
+}
+
+std::string show_bytes(std::int64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  if (value >= 1e9) return fmt::format("{:.2f} GB", value / 1e9);
+  if (value >= 1e6) return fmt::format("{:.0f} MB", value / 1e6);
+  if (value >= 1e3) return fmt::format("{:.0f} kB", value / 1e3);
+  return fmt::format("{} bytes", bytes);
+}
+
+}  // namespace plumb
