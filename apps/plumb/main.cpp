@@ -1,0 +1,187 @@
+// The program: finds the subcommand, hands it its arguments, turns every failure into one line.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "output.h"
+#include "plumb/error.h"
+#include "plumb/version.h"
+#include "shared.h"
+#include "usage.h"
+
+namespace plumb::app {
+namespace {
+
+using Arguments = std::vector<std::string>;
+
+std::vector<Command> commands() {
+  return {inspect_command(), p0_command(), plant_command(), sink_command()};
+}
+
+std::vector<std::string> command_names() {
+  std::vector<std::string> names;
+  for (const Command& command : commands()) names.push_back(command.name);
+  return names;
+}
+
+std::string help() {
+  std::string text =
+      "plumb traces which component of a language model writes what, and what drains into the sink\n"
+      "at position 0.\n\n"
+      "Usage: plumb COMMAND [MODEL] [FLAGS]\n\n";
+  for (const Command& command : commands()) {
+    text += fmt::format("  {:<9} {}\n", command.name, command.summary);
+  }
+  text +=
+      "\n  --help     this page; `plumb COMMAND --help` lists the command's flags\n"
+      "  --version  the version\n\n"
+      "Start with `plumb p0`: it finds, takes apart and tests the sink circuit of a model.\n";
+  return text;
+}
+
+[[noreturn]] void refuse(const std::string& message) {
+  throw Error(ErrorKind::bad_argument, message);
+}
+
+bool is_flag(const std::string& argument) {
+  return argument.size() > 1 && argument.front() == '-';
+}
+
+std::string flag_name(const std::string& argument) { return argument.substr(0, argument.find('=')); }
+
+/// Moves global flags that stand before the subcommand behind it; the first element is then the
+/// subcommand. Empty when there is none.
+Arguments command_first(const Arguments& arguments) {
+  const auto& with_value = global_flags_with_value();
+  const auto& switches = global_switches();
+  const auto among = [](const std::string& name, const Arguments& list) {
+    return std::find(list.begin(), list.end(), name) != list.end();
+  };
+  std::size_t at = 0;
+  while (at < arguments.size() && is_flag(arguments[at])) {
+    const std::string name = flag_name(arguments[at]);
+    const bool takes_value = among(name, with_value);
+    if (!takes_value && !among(name, switches)) {
+      Arguments known = with_value;
+      known.insert(known.end(), switches.begin(), switches.end());
+      known.insert(known.end(), {"--help", "--version"});
+      refuse(fmt::format("unknown flag '{}' before the command{}", name, did_you_mean(name, known)));
+    }
+    at += takes_value && name == arguments[at] ? 2 : 1;
+  }
+  if (at >= arguments.size()) return {};
+  Arguments ordered = {arguments[at]};
+  const auto place = arguments.begin() + static_cast<std::ptrdiff_t>(at);
+  ordered.insert(ordered.end(), arguments.begin(), place);
+  ordered.insert(ordered.end(), place + 1, arguments.end());
+  return ordered;
+}
+
+std::vector<std::string> flags_of(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  return names;
+}
+
+int run_command(const Command& command, Arguments arguments, const std::string& command_line) {
+  CLI::App app(command.summary, "plumb " + command.name);
+  app.get_formatter()->column_width(28);
+  app.set_help_flag("--help,-h", "This page");
+  app.allow_extras();
+  const std::function<int()> run = command.set_up(app, command_line);
+  std::reverse(arguments.begin(), arguments.end());  // what CLI11 asks of a vector
+  try {
+    app.parse(arguments);
+  } catch (const CLI::CallForHelp&) {
+    print(app.help());
+    return 0;
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string text = error.what();
+    refuse(text.substr(0, text.find(':')) + " expects a value");
+  } catch (const CLI::ParseError& error) {
+    refuse(error.what());
+  }
+  const Arguments left = app.remaining();
+  const auto unknown = std::find_if(left.begin(), left.end(), is_flag);
+  if (unknown != left.end()) {
+    const std::string name = flag_name(*unknown);
+    refuse(fmt::format("unknown flag '{}' for plumb {}{}", name, command.name,
+                       did_you_mean(name, flags_of(app))));
+  }
+  if (!left.empty()) {
+    refuse(fmt::format("unexpected argument '{}' for plumb {}", left.front(), command.name));
+  }
+  return run();
+}
+
+int dispatch(const Arguments& arguments, const std::string& command_line) {
+  if (!arguments.empty() && (arguments.front() == "--help" || arguments.front() == "-h")) {
+    print(help());
+    return 0;
+  }
+  if (!arguments.empty() && arguments.front() == "--version") {
+    print(fmt::format("plumb {}\n", version()));
+    return 0;
+  }
+  Arguments ordered = command_first(arguments);
+  if (ordered.empty()) refuse("no command given; plumb --help lists them");
+  const std::string name = ordered.front();
+  ordered.erase(ordered.begin());
+  for (const Command& command : commands()) {
+    if (command.name == name) return run_command(command, std::move(ordered), command_line);
+  }
+  refuse(fmt::format("unknown command '{}'{}", name, did_you_mean(name, command_names())));
+}
+
+/// One line on standard error, whatever the message held.
+int fail(std::string message, int code) {
+  clear_progress();
+  message.resize(std::min(message.size(), message.find('\n')));
+  std::fputs(("plumb: error: " + message + "\n").c_str(), stderr);
+  return code;
+}
+
+int guarded(const Arguments& arguments, const std::string& command_line) {
+  const std::string no_memory = "out of memory; try fewer or shorter sequences";
+  try {
+    return dispatch(arguments, command_line);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted && signal_caught() != 0) {
+      return fail(error.what(), 128 + signal_caught());  // nothing to resume: as shells count it
+    }
+    return fail(error.what(), exit_code(error.kind()));
+  } catch (const std::bad_alloc&) {
+    return fail(no_memory, exit_code(ErrorKind::too_large));
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    // LibTorch's allocators have no exception type of their own.
+    if (text.find("can't allocate memory") != std::string::npos ||
+        text.find("out of memory") != std::string::npos) {
+      return fail(no_memory, exit_code(ErrorKind::too_large));
+    }
+    return fail("internal: " + text, exit_code(ErrorKind::internal));
+  } catch (...) {
+    return fail("internal: an exception of unknown type", exit_code(ErrorKind::internal));
+  }
+}
+
+}  // namespace
+}  // namespace plumb::app
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_DFL);
+  plumb::app::catch_signals();
+  std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+  std::vector<std::string> line = arguments;
+  line.insert(line.begin(), "plumb");
+  return plumb::app::guarded(arguments, plumb::app::quote(line));
+}

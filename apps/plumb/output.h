@@ -1,0 +1,49 @@
+// What leaves the program: files, standard output, progress; and how it is stopped.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+
+#include "plumb/progress.h"
+#include "plumb/run_info.h"
+
+namespace plumb::app {
+
+/// A fresh directory, removed with what is in it.
+class ScratchDirectory {
+ public:
+  ScratchDirectory();
+  ~ScratchDirectory();
+  ScratchDirectory(const ScratchDirectory&) = delete;
+  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// Makes the directory and sees, before any long work, that files can be written into it.
+/// Throws bad_file.
+void prepare_directory(const std::filesystem::path& directory);
+
+/// Writes the file whole or not at all. Throws bad_file with the system's reason.
+void write_file(const std::filesystem::path& path, const std::string& text);
+
+/// Writes to standard output at once. Throws bad_file with the system's reason.
+void print(const std::string& text);
+
+/// Makes SIGINT and SIGTERM stop the job at its next progress call. A second one ends at once.
+void catch_signals();
+/// The signal that came, or 0.
+int signal_caught();
+
+/// Shows the progress on standard error, unless `quiet`; throws `interrupted` after a signal.
+Progress show_progress(bool quiet);
+/// Takes the progress bar off the screen.
+void clear_progress();
+
+/// Time and peak memory on standard error, unless `quiet`.
+void say_cost(const RunInfo& run, bool quiet);
+
+}  // namespace plumb::app

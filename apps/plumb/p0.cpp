@@ -1,0 +1,115 @@
+// plumb p0: the main job.
+#include <fmt/format.h>
+
+#include "output.h"
+#include "plumb/circuit.h"
+#include "plumb/error.h"
+#include "plumb/p0.h"
+#include "plumb/report_archive.h"
+#include "plumb/report_json.h"
+#include "plumb/report_text.h"
+#include "shared.h"
+#include "usage.h"
+
+namespace plumb::app {
+namespace {
+
+struct P0Flags {
+  Common common = {.out = "out/p0"};
+  ModelFlags model = {};
+  InputFlags inputs = {};
+  P0Options options = {};
+};
+
+/// The same content without BOS, with one, and random ids. --bos none leaves out the second.
+P0Inputs make_p0_inputs(const P0Flags& flags, const Chosen& chosen) {
+  const Content content = read_content(flags.inputs, chosen, flags.common.seed);
+  P0Inputs inputs;
+  inputs.plain = with_bos(content, std::nullopt, chosen.model);
+  const Bos bos = flags.inputs.bos.value_or(Bos{.kind = Bos::Kind::native});
+  if (const auto id = bos_id(bos, chosen.tokens())) {
+    inputs.native = with_bos(content, id, chosen.model);
+  }
+  if (content.kind != "random") {
+    inputs.random = random_twin(content, std::nullopt, chosen, flags.common.seed);
+  }
+  return inputs;
+}
+
+int run_p0(P0Flags flags, const std::string& command_line) {
+  const Common& common = flags.common;
+  const std::filesystem::path directory = common.out;
+  prepare_directory(directory);
+  const Chosen chosen = open_model(flags.model, common);
+  flags.options.seed = common.seed;
+  check(flags.options, chosen.model);
+  RunInfo run = start_run(chosen.model, "p0", command_line, common.seed);
+  const P0Inputs inputs = make_p0_inputs(flags, chosen);
+  const P0Report report =
+      locate_p0(chosen.model, inputs, flags.options, show_progress(common.quiet));
+  clear_progress();
+
+  const auto file = [&](const char* name) { return (directory / name).string(); };
+  run.files = {{"archive", file("p0.h5")}, {"json", file("p0.json")}, {"text", file("p0.txt")},
+               {"circuit", file("p0.dot")}};
+  // What was computed is printed even if the disk turns out to be full.
+  std::string trouble;
+  try {
+    if (draw(report.circuit, run.files.at("circuit"))) run.files["drawing"] = file("p0.svg");
+  } catch (const Error& error) {
+    trouble = error.what();
+  }
+  end_run(run);
+  const std::string json = p0_json(run, report);
+  const std::string text = p0_text(run, report, chosen.tokens());
+  print(common.json ? json : text);
+  if (!trouble.empty()) throw Error(ErrorKind::bad_file, trouble);
+  write_archive(run.files.at("archive"), run, report, inputs);
+  write_file(run.files.at("json"), json);
+  write_file(run.files.at("text"), text);
+  say_cost(run, common.quiet);
+  return 0;
+}
+
+void offer_p0_options(CLI::App& app, P0Options& options) {
+  offer(app, "--causal-sequences", "N", "Sequences that interventions run on (24)",
+        [&options](const std::string& text) {
+          options.causal_sequences = whole("--causal-sequences", text, 1, 100'000);
+        });
+  offer(app, "--causal-length", "T", "Positions of them (96)", [&options](const std::string& text) {
+    options.causal_length = whole("--causal-length", text, 2, 1'000'000);
+  });
+  offer(app, "--self-mask-position", "K", "Position made to attend to itself alone (40)",
+        [&options](const std::string& text) {
+          options.self_mask_position = whole("--self-mask-position", text, 1, 1'000'000);
+        });
+  offer(app, "--prefix", "N", "Tokens before the sequence in the displaced run (16)",
+        [&options](const std::string& text) {
+          options.prefix = whole("--prefix", text, 1, 1'000'000);
+        });
+}
+
+}  // namespace
+
+Command p0_command() {
+  return {"p0", "Find the circuit that makes position 0 a sink, and test it causally",
+          [](CLI::App& app, const std::string& command_line) {
+            const auto flags = std::make_shared<P0Flags>();
+            offer_model(app, flags->model);
+            offer_inputs(app, flags->inputs,
+                         "BOS to compare with the run without one (native); none: no comparison");
+            offer_sink_options(app, flags->options.sink);
+            offer_p0_options(app, flags->options);
+            offer_device(app, flags->common);
+            offer_dtype(app, flags->common);
+            offer_threads(app, flags->common);
+            offer_seed(app, flags->common, "Of every random choice");
+            offer_out(app, flags->common,
+                      "Where p0.h5, p0.dot, p0.svg, p0.json and p0.txt go (out/p0)");
+            offer_json(app, flags->common);
+            offer_quiet(app, flags->common);
+            return [flags, command_line] { return run_p0(*flags, command_line); };
+          }};
+}
+
+}  // namespace plumb::app

@@ -1,0 +1,106 @@
+// What the subcommands share: flags, the choice of a model and of inputs.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plumb/checkpoint.h"
+#include "plumb/inputs.h"
+#include "plumb/model.h"
+#include "plumb/run_info.h"
+#include "plumb/sink.h"
+#include "plumb/tokenizer.h"
+
+namespace plumb::app {
+
+/// A subcommand. `set_up` declares its flags and returns what runs it once they are parsed.
+struct Command {
+  std::string name = {};
+  std::string summary = {};
+  std::function<std::function<int()>(CLI::App& app, const std::string& command_line)> set_up = {};
+};
+
+Command inspect_command();
+Command p0_command();
+Command plant_command();
+Command sink_command();
+
+/// Flags that mean the same wherever they are offered.
+struct Common {
+  std::string device = "cpu";
+  std::string dtype = "f32";
+  int threads = 0;  ///< 0 = one per physical core
+  std::uint64_t seed = 0;
+  std::string out = {};
+  bool json = false;
+  bool quiet = false;
+};
+
+// Each declares a flag that a command offers only if it has a meaning there.
+void offer_device(CLI::App& app, Common& common);
+void offer_dtype(CLI::App& app, Common& common);
+void offer_threads(CLI::App& app, Common& common);
+void offer_seed(CLI::App& app, Common& common, const std::string& what_for);
+void offer_out(CLI::App& app, Common& common, const std::string& what_for);
+void offer_json(CLI::App& app, Common& common);
+void offer_quiet(CLI::App& app, Common& common);
+
+/// A flag whose value is handed, as text, to `take`, which throws plumb::Error if it is wrong.
+CLI::Option* offer(CLI::App& app, const std::string& flag, const std::string& value_name,
+                   const std::string& help, std::function<void(const std::string&)> take);
+
+/// Flags that may also stand before the subcommand: with a value, and without.
+const std::vector<std::string>& global_flags_with_value();
+const std::vector<std::string>& global_switches();
+
+struct ModelFlags {
+  std::string model = {};
+};
+void offer_model(CLI::App& app, ModelFlags& flags);
+
+/// A model that was asked for, opened.
+struct Chosen {
+  Checkpoint checkpoint;
+  Model model;
+  std::optional<Tokenizer> tokenizer = {};
+  std::string tokenizer_error = {};      ///< why there is none
+  std::shared_ptr<void> scratch = {};    ///< keeps the directory of a planted model
+  const Tokenizer* tokens() const { return tokenizer ? &*tokenizer : nullptr; }
+};
+
+/// A path, or the name of a model: throws bad_file with one line if it is not there.
+Chosen open_model(const ModelFlags& flags, const Common& common);
+
+struct InputFlags {
+  std::vector<std::string> text = {};
+  std::optional<std::string> text_file = {};
+  std::optional<std::string> token_file = {};
+  std::optional<std::pair<std::int64_t, std::int64_t>> random = {};  ///< sequences, length
+  std::optional<Bos> bos = {};
+  std::optional<std::int64_t> length = {};
+  std::optional<std::int64_t> sequences = {};
+};
+void offer_inputs(CLI::App& app, InputFlags& flags, const std::string& bos_help);
+
+/// The sequences that were asked for, before any BOS.
+struct Content {
+  std::vector<std::vector<std::int64_t>> sequences = {};
+  std::int64_t length = 0;
+  std::string kind = {};
+};
+Content read_content(const InputFlags& flags, const Chosen& chosen, std::uint64_t seed);
+/// The content with a BOS, or without. Throws bad_argument if an id is none of the model's.
+Inputs with_bos(const Content& content, std::optional<std::int64_t> bos, const Model& model);
+/// Random ids of the same number and length.
+Inputs random_twin(const Content& content, std::optional<std::int64_t> bos, const Chosen& chosen,
+                   std::uint64_t seed);
+
+/// --epsilon, --queries, --pool and --wave-threshold.
+void offer_sink_options(CLI::App& app, SinkOptions& options);
+
+}  // namespace plumb::app

@@ -1,0 +1,93 @@
+// plumb sink: how much attention position 0 draws, layer by layer.
+#include "output.h"
+#include "plumb/report_archive.h"
+#include "plumb/report_json.h"
+#include "plumb/report_text.h"
+#include "shared.h"
+
+namespace plumb::app {
+namespace {
+
+struct SinkFlags {
+  Common common = {};
+  ModelFlags model = {};
+  InputFlags inputs = {};
+  SinkOptions options = {};
+};
+
+/// The conditions to survey, the main one first. An explicit --bos, or ids given as they are to be
+/// run, ask for one condition only.
+std::vector<Condition> conditions(const SinkFlags& flags, const Chosen& chosen) {
+  const Content content = read_content(flags.inputs, chosen, flags.common.seed);
+  const auto make = [&](const std::string& name, std::optional<std::int64_t> bos) {
+    return Condition{name, with_bos(content, bos, chosen.model), {}};
+  };
+  if (flags.inputs.bos) {
+    return {make(to_string(*flags.inputs.bos), bos_id(*flags.inputs.bos, chosen.tokens()))};
+  }
+  if (content.kind != "text") return {make("none", std::nullopt)};
+  const auto native = bos_id({.kind = Bos::Kind::native}, chosen.tokens());
+  std::vector<Condition> list;
+  if (native) list.push_back(make("native", native));
+  list.push_back(make("none", std::nullopt));
+  list.push_back({"random", random_twin(content, std::nullopt, chosen, flags.common.seed), {}});
+  return list;
+}
+
+int run_sink(const SinkFlags& flags, const std::string& command_line) {
+  const Common& common = flags.common;
+  check(flags.options);
+  if (!common.out.empty()) prepare_directory(common.out);
+  const Chosen chosen = open_model(flags.model, common);
+  RunInfo run = start_run(chosen.model, "sink", command_line, common.seed);
+  std::vector<Condition> list = conditions(flags, chosen);
+  const Progress progress = show_progress(common.quiet);
+  std::vector<std::pair<std::string, SinkSurvey>> surveys;
+  for (Condition& condition : list) {
+    condition.survey = survey_sink(chosen.model, condition.inputs, flags.options, progress);
+    surveys.emplace_back(condition.name, condition.survey);
+  }
+  clear_progress();
+  end_run(run);
+  if (!common.out.empty()) {
+    const std::filesystem::path directory = common.out;
+    run.files = {{"archive", (directory / "sink.h5").string()},
+                 {"json", (directory / "sink.json").string()},
+                 {"text", (directory / "sink.txt").string()}};
+  }
+  const std::string json = sink_json(run, surveys);
+  const std::string text = sink_text(run, surveys, chosen.tokens());
+  // Printed first: what was computed is not lost to a full disk.
+  print(common.json ? json : text);
+  if (!common.out.empty()) {
+    write_archive(run.files.at("archive"), run, list);
+    write_file(run.files.at("json"), json);
+    write_file(run.files.at("text"), text);
+  }
+  say_cost(run, common.quiet);
+  return 0;
+}
+
+}  // namespace
+
+Command sink_command() {
+  return {"sink", "Measure how much attention position 0 draws, layer by layer",
+          [](CLI::App& app, const std::string& command_line) {
+            const auto flags = std::make_shared<SinkFlags>();
+            offer_model(app, flags->model);
+            offer_inputs(app, flags->inputs,
+                         "Token before every sequence (left out: text with the tokenizer's own, "
+                         "without, and random ids; others without)");
+            offer_sink_options(app, flags->options);
+            offer_device(app, flags->common);
+            offer_dtype(app, flags->common);
+            offer_threads(app, flags->common);
+            offer_seed(app, flags->common, "Of random ids and planted models");
+            offer_out(app, flags->common, "Also write sink.h5, sink.json and sink.txt there");
+            offer_json(app, flags->common);
+            offer_quiet(app, flags->common);
+            return [flags, command_line] { return run_sink(*flags, command_line); };
+          }};
+}
+
+}  // namespace plumb::app
