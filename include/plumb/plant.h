@@ -35,34 +35,36 @@ struct PlantOptions {
   std::uint64_t seed = 0;
   int layers = 6;
   int heads = 4;
-  int kv_heads = 2;      ///< divides heads
-  int d_mlp = 96;        ///< at least 40
-  int detect = 0;        ///< block whose attention and MLP recognise position 0
-  int write = 1;         ///< later block whose MLP writes the high norm; heads after it read it
-  double noise = 0.006;  ///< standard deviation of the noise on every weight; the wiring bears 0.009
+  int kv_heads = 2;  ///< divides heads
+  int d_mlp = 96;    ///< at least 40
+  int detect = 0;    ///< block whose attention and MLP recognise position 0
+  int write = 1;     ///< later block whose MLP writes the high norm; heads after it read it
+  /// Standard deviation of the noise on every weight. Above 0.009 some tokens miss the threshold.
+  double noise = 0.006;
 };
 
 /// How the positional circuit works. Every token carries a unit code c of its own in the stream.
-/// In block `detect` some heads attend to tokens with *unlike* codes and copy the codes found, r, to
-/// other channels. Position 0 has only itself to look at, so r = c there; later <c, r> stays below 0.72.
-/// The same block's MLP computes <c, r> (a gated MLP is bilinear) and writes it to a flag channel;
-/// the MLP of block `write` lets only a high flag pass and writes a fixed direction u, some 30 times
-/// as long as the rest of the stream. In later blocks the reading heads' queries hold a constant
-/// that meets u in the keys, and u has no value. Other heads (local, content-matching, idle) and
-/// neurons are distractors; the basis of the stream, the norm gains and the order of neurons are
-/// random, so that nothing lies along an axis.
+/// In block `detect` some heads attend to tokens with *unlike* codes and copy the codes found, r,
+/// to other channels. Position 0 has only itself to look at, so r = c there; later <c, r> stays
+/// below 0.72. The same block's MLP computes <c, r> (a gated MLP is bilinear) and writes it to a
+/// flag channel; the MLP of block `write` lets only a high flag pass and writes a fixed direction
+/// u, some 30 times as long as the rest of the stream. In later blocks the reading heads' queries
+/// hold a constant that meets u in the keys, and u has no value. Other heads (local,
+/// content-matching, idle) and neurons are distractors; the basis of the stream, the norm gains and
+/// the order of neurons are random, so that nothing lies along an axis.
 ///
 /// What is true of it, at position 0: replacing the attention output of block `detect`, its MLP's
 /// output or that of block `write` by zero, by a mean over t > 0 or by another position's removes
 /// sink and norm, and no other column takes them over; no other component up to the onset is
 /// needed. A token that sees only itself in block `detect` becomes a second sink. A prefix of equal
-/// tokens is a sink throughout (its positions cannot differ in any model without absolute positions).
+/// tokens is a sink throughout (its positions cannot differ in any model without absolute
+/// positions).
 struct Planted {
   PlantOptions options = {};
   ModelConfig config = {};
   std::map<std::pair<Weight, int>, at::Tensor> weights = {};  ///< float32, canonical shapes
   std::vector<std::string> circuit_nodes = {};  ///< "a0@0", "m0@0", "m1@0": what makes the norm
-  std::vector<std::string> circuit_parts = {};  ///< "a0.h1@0", "m1.n17@0": heads and neurons of them
+  std::vector<std::string> circuit_parts = {};  ///< their heads and neurons: "a0.h1@0", "m1.n17@0"
   std::vector<std::string> readers = {};        ///< "sink[l=2,h=3]": heads with a sink
   int onset = -1;                               ///< first layer with a sink; -1 = none
   std::int64_t bos = 256;                       ///< the one id that is no byte
@@ -79,6 +81,7 @@ std::string planted_name(const PlantOptions& options);
 Model to_model(const Planted& planted, const LoadOptions& options = {});
 
 /// [n, length] byte ids (0..255) drawn from the planted bigram table: text of the model's own kind.
+/// The second id of a sequence differs from the first.
 at::Tensor plant_tokens(const Planted& planted, std::uint64_t seed, std::int64_t n,
                         std::int64_t length);
 

@@ -7,8 +7,9 @@
 namespace plumb::lab {
 
 at::Tensor letter_log_frequencies(std::int64_t count) {
-  constexpr std::string_view by_rank = " etaoinshrdlucmfwygpbv,.k\nTIASHWMBCDPx-'\"jqzEOLNGRF;1?!0:9()";
-  constexpr double fall = 9.0;   // ranks per factor of e
+  constexpr std::string_view by_rank =
+      " etaoinshrdlucmfwygpbv,.k\nTIASHWMBCDPx-'\"jqzEOLNGRF;1?!0:9()";
+  constexpr double fall = 9.0;  // ranks per factor of e
   constexpr double rare = -10.0;
   at::Tensor result = at::full({count}, rare, at::kDouble);
   double* values = result.data_ptr<double>();

@@ -25,24 +25,25 @@ constexpr int context = 512;
 constexpr double code_length = 4.0;
 constexpr double content_length = 4.0;
 constexpr double one_length = 3.0;
-constexpr double embed_rms = 0.5660;    // sqrt((16 + 16 + 9) / 128): what the first norm divides by
-constexpr double detect_rms = 0.69;     // after attention brought a code of norm 4 to position 0
-constexpr double code_limit = 0.5;      // largest cosine of two codes
-constexpr double threshold = 0.72;      // agreement that counts as position 0
-constexpr double flag_length = 4.0;     // flag at full agreement
-constexpr double unlike = 8.0;          // score between equal codes is -8, between opposite ones +8
-constexpr double value_scale = 0.5;     // of the detecting heads
-constexpr double sink_score = 11.0;     // lead of u's key in a reading head
+constexpr double embed_rms = 0.5660;  // sqrt((16 + 16 + 9) / 128): what the first norm divides by
+constexpr double detect_rms = 0.69;   // after attention brought a code of norm 4 to position 0
+constexpr double code_limit = 0.5;    // largest cosine of two codes
+constexpr double threshold = 0.72;    // agreement that counts as position 0
+constexpr double flag_length = 4.0;   // flag at full agreement
+constexpr double unlike = 8.0;        // score between equal codes is -8, between opposite ones +8
+constexpr double value_scale = 0.5;   // of the detecting heads
+constexpr double sink_score = 11.0;   // lead of u's key in a reading head
 constexpr double bigram_deviation = 1.2;
 
 constexpr std::int64_t detector_neurons = 2 * stream::code_width;
 constexpr std::array writer_shares = {0.5, 0.3, 0.2};
-constexpr double writer_norm = 250.0;   // of u at full agreement
+constexpr double writer_norm = 250.0;  // of u at full agreement
 
 void refuse(const std::string& message) { throw Error(ErrorKind::bad_argument, message); }
 
 void check(const PlantOptions& o) {
-  if (o.heads < 1 || o.heads > 64) refuse(fmt::format("plant: heads must be 1..64, not {}", o.heads));
+  if (o.heads < 1 || o.heads > 64)
+    refuse(fmt::format("plant: heads must be 1..64, not {}", o.heads));
   if (o.kv_heads < 1 || o.heads % o.kv_heads != 0) {
     refuse(fmt::format("plant: kv_heads must divide heads ({}), but is {}", o.heads, o.kv_heads));
   }
@@ -53,8 +54,10 @@ void check(const PlantOptions& o) {
     refuse(fmt::format("plant: layers must be 3..64, not {}", o.layers));
   }
   if (o.detect < 0 || o.write <= o.detect || o.layers <= o.write + 1) {
-    refuse(fmt::format("plant: 0 <= detect < write < layers - 1 is needed, not detect {}, write {}, "
-                       "layers {}", o.detect, o.write, o.layers));
+    refuse(
+        fmt::format("plant: 0 <= detect < write < layers - 1 is needed, not detect {}, write {}, "
+                    "layers {}",
+                    o.detect, o.write, o.layers));
   }
   if (!(o.noise >= 0.0 && o.noise <= 1.0)) {
     refuse(fmt::format("plant: noise must be 0..1, not {}", o.noise));
@@ -131,8 +134,9 @@ class Planter {
     if (options_.route == Route::token) plain[bos_id][stream::flag].add_(flag_length);
     put(Weight::embed, 0, plain.matmul(basis_.t()));
 
-    // The last norm divides by about 0.66 where there is no sink; there content has norm 6, one 4.5.
-    // At the sink all that is left is u, of norm sqrt(width), which predicts the plain frequencies.
+    // The last norm divides by about 0.66 where there is no sink; there content has norm 6,
+    // one 4.5. At the sink all that is left is u, of norm sqrt(width), which predicts the plain
+    // frequencies.
     const at::Tensor reads = gaussian(random, vocab, stream::content_width, bigram_deviation);
     const at::Tensor frequency = letter_log_frequencies(vocab);
     at::Tensor unembed = noise(random, vocab, stream::width);
@@ -179,7 +183,8 @@ class Planter {
     } else if (reads) {
       // At least one head in four, if there are two, is a distractor.
       special = random.permutation(heads);
-      if (heads > 1) special.resize(static_cast<std::size_t>(heads - std::max<std::int64_t>(1, heads / 4)));
+      if (heads > 1)
+        special.resize(static_cast<std::size_t>(heads - std::max<std::int64_t>(1, heads / 4)));
     }
 
     // Keys and values, shared by the heads of a group.
@@ -285,12 +290,15 @@ class Planter {
     // The other neurons read codes and contents, and write beside the circuit.
     const std::int64_t rest = neurons - wired;
     for (at::Tensor* matrix : {&gate, &up}) {
-      matrix->narrow(0, wired, rest).narrow(1, stream::code, stream::code_width)
+      matrix->narrow(0, wired, rest)
+          .narrow(1, stream::code, stream::code_width)
           .add_(gaussian(random, rest, stream::code_width, 0.11));
-      matrix->narrow(0, wired, rest).narrow(1, stream::content, stream::content_width)
+      matrix->narrow(0, wired, rest)
+          .narrow(1, stream::content, stream::content_width)
           .add_(gaussian(random, rest, stream::content_width, 0.11));
     }
-    down.narrow(1, wired, rest).narrow(0, stream::spare, stream::spare_width)
+    down.narrow(1, wired, rest)
+        .narrow(0, stream::spare, stream::spare_width)
         .add_(gaussian(random, stream::spare_width, rest, 0.025));
 
     put(Weight::ln2, layer, ln);
@@ -315,13 +323,14 @@ class Planter {
       up.narrow(0, half * pairs, pairs).narrow(1, stream::received, pairs).add_(axes, sign);
     }
     const bool wired = options_.route == Route::positional || options_.route == Route::norm_only;
-    down[stream::flag].narrow(0, 0, detector_neurons)
+    down[stream::flag]
+        .narrow(0, 0, detector_neurons)
         .add_(wired ? flag_length / (seen * seen) : 0.0);
   }
 
   void amplifier(at::Tensor gate, at::Tensor up, at::Tensor down) const {
-    const double rms = std::sqrt(detect_rms * detect_rms +
-                                 flag_length * flag_length / double{stream::width});
+    const double rms =
+        std::sqrt(detect_rms * detect_rms + flag_length * flag_length / double{stream::width});
     const double flag = flag_length / rms;
     const double lead = 8.0;  // argument of the activation at full agreement
     const double steep = lead / ((1.0 - threshold) * flag);
@@ -349,7 +358,8 @@ class Planter {
     }
     for (const std::string& block : blocks) planted_.circuit_nodes.push_back(block + "@0");
     std::erase_if(planted_.circuit_parts, [&blocks](const std::string& part) {
-      return std::find(blocks.begin(), blocks.end(), part.substr(0, part.find('.'))) == blocks.end();
+      return std::find(blocks.begin(), blocks.end(), part.substr(0, part.find('.'))) ==
+             blocks.end();
     });
     if (options_.route == Route::positional || options_.route == Route::token) {
       planted_.readers = std::move(readers_);

@@ -28,7 +28,8 @@ at::Tensor plant_tokens(const Planted& planted, std::uint64_t seed, std::int64_t
   if (n < 1 || length < 1 || n > most / length) {
     throw Error(ErrorKind::bad_argument,
                 fmt::format("plant_tokens: n and length must be at least 1 and n * length at most "
-                            "{}, not {} * {}", most, n, length));
+                            "{}, not {} * {}",
+                            most, n, length));
   }
   const at::Tensor sums = planted.bigram.narrow(1, 0, bytes).exp().cumsum(1).contiguous();
   const at::Tensor first = lab::letter_log_frequencies(bytes).exp().cumsum(0).contiguous();
@@ -39,7 +40,11 @@ at::Tensor plant_tokens(const Planted& planted, std::uint64_t seed, std::int64_t
     Random own = random.fork(static_cast<std::uint64_t>(i));
     std::int64_t id = draw(own, first.data_ptr<double>());
     for (std::int64_t t = 0; t < length; ++t) {
-      if (t > 0) id = draw(own, sums.data_ptr<double>() + id * bytes);
+      const double* next = sums.data_ptr<double>() + id * bytes;
+      const std::int64_t before = id;
+      if (t > 0) id = draw(own, next);
+      // A second token equal to the first would be a second position 0.
+      while (t == 1 && id == before) id = draw(own, next);
       out[i * length + t] = id;
     }
   }

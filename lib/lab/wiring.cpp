@@ -12,7 +12,8 @@ at::Tensor gaussian(Random& random, std::int64_t rows, std::int64_t columns, dou
 }
 
 at::Tensor orthonormal(Random& random, std::int64_t rows, std::int64_t columns) {
-  // Gram and Schmidt, each column cleaned twice so that rounding leaves no trace of the earlier ones.
+  // Gram and Schmidt, each column cleaned twice so that rounding leaves no trace of the earlier
+  // ones.
   at::Tensor result = gaussian(random, columns, rows, 1.0);
   for (std::int64_t i = 0; i < columns; ++i) {
     at::Tensor row = result[i];

@@ -12,13 +12,13 @@ namespace plumb::lab {
 
 /// Coordinates of the stream before it is turned into a random basis.
 namespace stream {
-inline constexpr std::int64_t code = 0;        ///< 16: the token's own code
-inline constexpr std::int64_t received = 16;   ///< 16: the codes that attention brought
-inline constexpr std::int64_t content = 32;    ///< 32: what the bigram table reads
-inline constexpr std::int64_t one = 64;        ///< the same in every token: stands in for biases
-inline constexpr std::int64_t flag = 65;       ///< how well code and received code agree
-inline constexpr std::int64_t sink = 66;       ///< the direction u
-inline constexpr std::int64_t spare = 67;      ///< 61: where distractors write
+inline constexpr std::int64_t code = 0;       ///< 16: the token's own code
+inline constexpr std::int64_t received = 16;  ///< 16: the codes that attention brought
+inline constexpr std::int64_t content = 32;   ///< 32: what the bigram table reads
+inline constexpr std::int64_t one = 64;       ///< the same in every token: stands in for biases
+inline constexpr std::int64_t flag = 65;      ///< how well code and received code agree
+inline constexpr std::int64_t sink = 66;      ///< the direction u
+inline constexpr std::int64_t spare = 67;     ///< 61: where distractors write
 inline constexpr std::int64_t width = 128;
 inline constexpr std::int64_t code_width = 16;
 inline constexpr std::int64_t content_width = 32;
@@ -29,8 +29,8 @@ inline constexpr std::int64_t spare_width = width - spare;
 namespace head {
 inline constexpr std::int64_t width = 32;
 inline constexpr std::int64_t pairs = 16;
-inline constexpr std::int64_t fast = 4;        ///< pairs 0..3 tell neighbouring positions apart
-inline constexpr std::int64_t flat = 8;        ///< pairs 8..15 hardly turn within 512 positions
+inline constexpr std::int64_t fast = 4;  ///< pairs 0..3 tell neighbouring positions apart
+inline constexpr std::int64_t flat = 8;  ///< pairs 8..15 hardly turn within 512 positions
 inline constexpr double theta = 1e6;
 }  // namespace head
 

@@ -1,8 +1,8 @@
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include <cstdint>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "checkpoint/atomic_file.h"
@@ -41,14 +41,17 @@ Ordered tokenizer(const Planted& planted) {
   Ordered vocab = Ordered::object();
   for (const auto& [byte, text] : byte_alphabet()) vocab[text] = byte;
   vocab[bos_token] = planted.bos;
-  const Ordered byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false},
-                              {"trim_offsets", true}, {"use_regex", true}};
+  const Ordered byte_level = {{"type", "ByteLevel"},
+                              {"add_prefix_space", false},
+                              {"trim_offsets", true},
+                              {"use_regex", true}};
   Ordered processor = byte_level;
   if (planted.options.route == Route::token) {
     const Ordered bos = {{"SpecialToken", {{"id", bos_token}, {"type_id", 0}}}};
     const Ordered text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
     const Ordered second = {{"Sequence", {{"id", "B"}, {"type_id", 1}}}};
-    const Ordered meaning = {{"id", bos_token}, {"ids", Ordered::array({planted.bos})},
+    const Ordered meaning = {{"id", bos_token},
+                             {"ids", Ordered::array({planted.bos})},
                              {"tokens", Ordered::array({bos_token})}};
     processor = {{"type", "TemplateProcessing"},
                  {"single", Ordered::array({bos, text})},
@@ -56,15 +59,26 @@ Ordered tokenizer(const Planted& planted) {
                  {"special_tokens", {{bos_token, meaning}}}};
   }
   const Ordered added = {{"id", planted.bos}, {"content", bos_token}, {"single_word", false},
-                         {"lstrip", false}, {"rstrip", false}, {"normalized", false},
+                         {"lstrip", false},   {"rstrip", false},      {"normalized", false},
                          {"special", true}};
-  return {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr},
-          {"added_tokens", Ordered::array({added})}, {"normalizer", nullptr},
-          {"pre_tokenizer", byte_level}, {"post_processor", processor}, {"decoder", byte_level},
-          {"model", {{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", nullptr},
-                     {"continuing_subword_prefix", nullptr}, {"end_of_word_suffix", nullptr},
-                     {"fuse_unk", false}, {"byte_fallback", false}, {"vocab", vocab},
-                     {"merges", Ordered::array()}}}};
+  return {{"version", "1.0"},
+          {"truncation", nullptr},
+          {"padding", nullptr},
+          {"added_tokens", Ordered::array({added})},
+          {"normalizer", nullptr},
+          {"pre_tokenizer", byte_level},
+          {"post_processor", processor},
+          {"decoder", byte_level},
+          {"model",
+           {{"type", "BPE"},
+            {"dropout", nullptr},
+            {"unk_token", nullptr},
+            {"continuing_subword_prefix", nullptr},
+            {"end_of_word_suffix", nullptr},
+            {"fuse_unk", false},
+            {"byte_fallback", false},
+            {"vocab", vocab},
+            {"merges", Ordered::array()}}}};
 }
 
 Ordered tokenizer_config(const Planted& planted) {
@@ -75,11 +89,19 @@ Ordered tokenizer_config(const Planted& planted) {
 
 Ordered ground_truth(const Planted& planted) {
   const PlantOptions& o = planted.options;
-  return {{"route", to_string(o.route)}, {"seed", o.seed}, {"layers", o.layers},
-          {"heads", o.heads}, {"kv_heads", o.kv_heads}, {"d_mlp", o.d_mlp},
-          {"detect", o.detect}, {"write", o.write}, {"noise", o.noise},
-          {"onset", planted.onset}, {"circuit_nodes", planted.circuit_nodes},
-          {"circuit_parts", planted.circuit_parts}, {"readers", planted.readers}};
+  return {{"route", to_string(o.route)},
+          {"seed", o.seed},
+          {"layers", o.layers},
+          {"heads", o.heads},
+          {"kv_heads", o.kv_heads},
+          {"d_mlp", o.d_mlp},
+          {"detect", o.detect},
+          {"write", o.write},
+          {"noise", o.noise},
+          {"onset", planted.onset},
+          {"circuit_nodes", planted.circuit_nodes},
+          {"circuit_parts", planted.circuit_parts},
+          {"readers", planted.readers}};
 }
 
 void write_json(const std::filesystem::path& path, const Ordered& value) {
@@ -93,7 +115,8 @@ void write_json(const std::filesystem::path& path, const Ordered& value) {
 
 void write_planted(const Planted& planted, const std::filesystem::path& directory) {
   std::map<std::string, at::Tensor> tensors;
-  for (const auto& [key, value] : planted.weights) tensors[weight_name(key.first, key.second)] = value;
+  for (const auto& [key, value] : planted.weights)
+    tensors[weight_name(key.first, key.second)] = value;
   write_checkpoint(directory, planted.config, tensors);
   write_json(directory / "tokenizer.json", tokenizer(planted));
   write_json(directory / "tokenizer_config.json", tokenizer_config(planted));

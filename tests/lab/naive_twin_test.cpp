@@ -75,9 +75,9 @@ std::map<std::string, ModelConfig> kinds() {
   gpt2.rope = {};
   gpt2.gated_mlp = false;
   gpt2.qkv_bias = gpt2.out_bias = gpt2.mlp_bias = true;
-  for (const auto& [name, activation] :
-       {std::pair("gpt2_gelu", Activation::gelu), std::pair("gpt2_gelu_tanh", Activation::gelu_tanh),
-        std::pair("gpt2_relu", Activation::relu)}) {
+  for (const auto& [name, activation] : {std::pair("gpt2_gelu", Activation::gelu),
+                                         std::pair("gpt2_gelu_tanh", Activation::gelu_tanh),
+                                         std::pair("gpt2_relu", Activation::relu)}) {
     all[name] = gpt2;
     all[name].activation = activation;
   }
@@ -113,7 +113,8 @@ void expect_close(const at::Tensor& engine, const at::Tensor& plain, const std::
   EXPECT_LT((engine - plain).abs().max().item<double>(), rounding * scale) << what;
 }
 
-void expect_twins(const ModelConfig& config, const Model::Source& weights, const std::string& name) {
+void expect_twins(const ModelConfig& config, const Model::Source& weights,
+                  const std::string& name) {
   const at::Tensor ids = some_ids(config, 3, 20);
   const Model model(config, weights, name, {.dtype = at::kDouble, .threads = 1});
   Plan plan;

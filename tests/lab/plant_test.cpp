@@ -1,4 +1,6 @@
 // What planted models are said to do, measured on the plain float64 decoder.
+#include "plumb/plant.h"
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -11,7 +13,6 @@
 
 #include "core/random.h"
 #include "plumb/error.h"
-#include "plumb/plant.h"
 #include "support/naive_decoder.h"
 
 namespace plumb::test {
@@ -19,8 +20,8 @@ namespace {
 
 constexpr std::int64_t length = 64;
 constexpr std::int64_t sequences = 8;
-constexpr double sink = 0.5;      // mean attention that counts as a sink here
-constexpr double no_sink = 0.2;   // uniform attention would give 0.07 at this length
+constexpr double sink = 0.5;     // mean attention that counts as a sink here
+constexpr double no_sink = 0.2;  // uniform attention would give 0.07 at this length
 
 constexpr std::string_view english =
     "The ferry left at seven, as it always did, with nine people and a dog on board. Nobody spoke "
@@ -63,13 +64,16 @@ at::Tensor received(const at::Tensor& pattern) {
 // Share of the heads of a layer whose mean attention to the column exceeds `sink`.
 double share(const NaiveRun& run, int layer, std::int64_t column) {
   return (received(run.patterns[static_cast<std::size_t>(layer)]).select(1, column) > sink)
-      .to(at::kDouble).mean().item<double>();
+      .to(at::kDouble)
+      .mean()
+      .item<double>();
 }
 
 // The largest mean attention that any head of the later layers gives to columns [from, to).
 double largest(const NaiveRun& run, int first_layer, std::int64_t from, std::int64_t to) {
   double result = 0.0;
-  for (std::size_t layer = static_cast<std::size_t>(first_layer); layer < run.patterns.size(); ++layer) {
+  for (std::size_t layer = static_cast<std::size_t>(first_layer); layer < run.patterns.size();
+       ++layer) {
     const at::Tensor columns = received(run.patterns[layer]).narrow(1, from, to - from);
     result = std::max(result, columns.max().item<double>());
   }
@@ -148,7 +152,8 @@ TEST_P(PlantedSeed, PositionalRouteHasItsSinkFromTheOnsetOnAndNowhereElse) {
 TEST_P(PlantedSeed, EveryNamedComponentIsNecessaryByEveryKindOfKnockout) {
   const Planted planted = plant(options(Route::positional));
   const at::Tensor ids = english_ids();
-  for (const Site site : {Site{Part::attn_out, 0}, Site{Part::mlp_out, 0}, Site{Part::mlp_out, 1}}) {
+  for (const Site site :
+       {Site{Part::attn_out, 0}, Site{Part::mlp_out, 0}, Site{Part::mlp_out, 1}}) {
     for (const Knock kind : {Knock::zero, Knock::mean, Knock::resample}) {
       const NaiveRun run =
           naive_forward(planted.config, source(planted), ids, {.hook = knock(site, kind)});
@@ -160,10 +165,12 @@ TEST_P(PlantedSeed, EveryNamedComponentIsNecessaryByEveryKindOfKnockout) {
 TEST_P(PlantedSeed, OtherComponentsAreNotNecessary) {
   const Planted planted = plant(options(Route::positional));
   const at::Tensor ids = english_ids();
-  for (const Site site : {Site{Part::attn_out, 1}, Site{Part::attn_out, 2}, Site{Part::mlp_out, 2}}) {
+  for (const Site site :
+       {Site{Part::attn_out, 1}, Site{Part::attn_out, 2}, Site{Part::mlp_out, 2}}) {
     for (const Knock kind : {Knock::zero, Knock::mean}) {
       expect_sink_at_zero(
-          naive_forward(planted.config, source(planted), ids, {.hook = knock(site, kind)}), planted);
+          naive_forward(planted.config, source(planted), ids, {.hook = knock(site, kind)}),
+          planted);
     }
   }
 }
@@ -240,7 +247,8 @@ TEST_P(PlantedSeed, PredictsItsOwnTextAndNeedsTheSinkForIt) {
   EXPECT_LT(with, 3.5);  // log(257) = 5.5
   const NaiveRun without = naive_forward(planted.config, source(planted), ids,
                                          {.hook = knock({Part::mlp_out, 1}, Knock::mean)});
-  EXPECT_GT(loss(without.logits.narrow(1, 1, length - 1), ids.narrow(1, 1, length - 1)), with + 0.1);
+  EXPECT_GT(loss(without.logits.narrow(1, 1, length - 1), ids.narrow(1, 1, length - 1)),
+            with + 0.1);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, PlantedSeed, testing::Values(0, 1, 2));
@@ -305,6 +313,8 @@ TEST(Plant, DrawsTheSameTokensFromTheSameSeed) {
   EXPECT_TRUE(at::equal(ids.narrow(0, 0, 2), plant_tokens(planted, 3, 2, 40)));
   EXPECT_GE(ids.min().item<std::int64_t>(), 0);
   EXPECT_LT(ids.max().item<std::int64_t>(), 256);
+  const at::Tensor many = plant_tokens(planted, 5, 500, 2);
+  EXPECT_FALSE(many.select(1, 0).eq(many.select(1, 1)).any().item<bool>());
 }
 
 TEST(Plant, RefusesWhatCannotBeWired) {

@@ -89,8 +89,8 @@ struct Naive {
         if (turns < rope.low_freq_factor) {
           rate /= rope.factor;
         } else if (turns <= rope.high_freq_factor) {
-          const double mix = (turns - rope.low_freq_factor) /
-                             (rope.high_freq_factor - rope.low_freq_factor);
+          const double mix =
+              (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
           rate = (1.0 - mix) * rate / rope.factor + mix * rate;
         }
       }
@@ -108,8 +108,8 @@ struct Naive {
     const std::int64_t length = x.size(1);
     const auto [rates, factor] = rotation(options.first_position + length);
     const at::Tensor position =
-        at::arange(options.first_position, options.first_position + length,
-                   x.options()).view({1, length, 1});
+        at::arange(options.first_position, options.first_position + length, x.options())
+            .view({1, length, 1});
     at::Tensor result = x.clone();
     const auto half = static_cast<std::int64_t>(rates.size());
     for (std::int64_t pair = 0; pair < half; ++pair) {
@@ -182,10 +182,9 @@ struct Naive {
     const bool biased = config.mlp_bias;
     const at::Tensor x = norm(stream, Weight::ln2, Weight::ln2_bias, layer);
     const at::Tensor up = linear(x, Weight::up, Weight::up_bias, biased, layer);
-    at::Tensor post =
-        config.gated_mlp
-            ? activate(linear(x, Weight::gate, Weight::gate_bias, biased, layer)) * up
-            : activate(up);
+    at::Tensor post = config.gated_mlp
+                          ? activate(linear(x, Weight::gate, Weight::gate_bias, biased, layer)) * up
+                          : activate(up);
     hook(Part::mlp_post, layer, post);
     run.mlp_post.push_back(post);
     return linear(post, Weight::down, Weight::down_bias, biased, layer);
@@ -202,8 +201,8 @@ NaiveRun naive_forward(const ModelConfig& config, const Model::Source& weights,
   at::Tensor stream = embedding.index_select(0, ids.reshape({-1}))
                           .reshape({ids.size(0), ids.size(1), config.d_model});
   if (config.positions == Positions::learned) {
-    stream = stream + naive.weight(Weight::pos_embed, 0)
-                          .narrow(0, options.first_position, ids.size(1));
+    stream =
+        stream + naive.weight(Weight::pos_embed, 0).narrow(0, options.first_position, ids.size(1));
   }
   for (int layer = 0; layer < config.layers; ++layer) {
     naive.hook(Part::resid_pre, layer, stream);

@@ -1,4 +1,5 @@
-// The decoder written out plainly in float64: the twin that the engine's forward pass is held against.
+// The decoder written out plainly in float64: the twin that the engine's forward pass is held
+// against.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,12 +16,12 @@ namespace plumb::test {
 
 /// What a naive pass keeps, one entry for each layer where there is a list.
 struct NaiveRun {
-  at::Tensor logits = {};                   ///< [B, T, vocab]
-  std::vector<at::Tensor> patterns = {};    ///< [B, H, T, T]
-  std::vector<at::Tensor> resid_pre = {};   ///< [B, T, d_model]
+  at::Tensor logits = {};                  ///< [B, T, vocab]
+  std::vector<at::Tensor> patterns = {};   ///< [B, H, T, T]
+  std::vector<at::Tensor> resid_pre = {};  ///< [B, T, d_model]
   std::vector<at::Tensor> attn_out = {};
   std::vector<at::Tensor> resid_mid = {};
-  std::vector<at::Tensor> mlp_post = {};    ///< [B, T, d_mlp]
+  std::vector<at::Tensor> mlp_post = {};  ///< [B, T, d_mlp]
   std::vector<at::Tensor> mlp_out = {};
   std::vector<at::Tensor> resid_post = {};
 };
