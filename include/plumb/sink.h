@@ -93,6 +93,8 @@ struct SinkSurvey {
   at::Tensor cosine = {};              ///< [2L + 1, P] the same for a few positions
   at::Tensor variance = {};            ///< [2L + 1, P] mean squared distance to the mean over sequences
   at::Tensor p0_mean_state = {};       ///< [2L + 1, d_model]
+  at::Tensor separability = {};        ///< [2L + 1] area under the curve of a linear detector of position 0, trained
+                                       ///< on every other sequence and tested on the rest; undefined under 4 sequences
   Estimate loss = {};                  ///< mean nats per predicted token
   std::vector<Wave> waves = {};
   std::vector<Step> steps = {};        ///< up and down, in order

@@ -109,6 +109,30 @@ void profile(SinkSurvey& survey, const at::Tensor& states, const at::Tensor& val
   survey.p0_mean_state = mean_state.select(0, 0).select(1, 0).contiguous();
 }
 
+// A diagonal linear discriminant (difference of means over pooled variances) of position 0 against
+// the other profile positions: the share of (P0, other) pairs of held-out states it orders right.
+at::Tensor separability(const at::Tensor& states) {
+  const auto sequences = states.size(0);
+  const auto others = states.size(2) - 1;
+  if (sequences < 4 || others < 1) return {};
+  const at::Tensor even = at::arange(0, sequences, 2, at::kLong);
+  const at::Tensor odd = at::arange(1, sequences, 2, at::kLong);
+  std::vector<double> areas;
+  for (std::int64_t j = 0; j < states.size(1); ++j) {
+    const at::Tensor all = states.select(1, j).to(at::kDouble);
+    const at::Tensor train = all.index_select(0, even);
+    const at::Tensor p0 = train.select(1, 0);
+    const at::Tensor rest = train.narrow(1, 1, others).reshape({-1, all.size(2)});
+    const at::Tensor variance = p0.var(0, false) + rest.var(0, false);
+    const at::Tensor detector = (p0.mean(0) - rest.mean(0)) / (variance + 1e-6 * variance.mean() + 1e-12);
+    const at::Tensor scores = all.index_select(0, odd).matmul(detector);
+    const at::Tensor higher = scores.select(1, 0).reshape({-1, 1});
+    const at::Tensor lower = scores.narrow(1, 1, others).reshape({1, -1});
+    areas.push_back((higher.gt(lower).to(at::kDouble) + 0.5 * higher.eq(lower).to(at::kDouble)).mean().item<double>());
+  }
+  return at::tensor(areas, at::kDouble);
+}
+
 void summarise_sink(SinkSurvey& survey) {
   const at::Tensor above = survey.sink.gt(survey.options.epsilon).to(at::kFloat);
   survey.mean = survey.sink.mean(0);
@@ -191,7 +215,9 @@ SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptio
   }
   survey.norm = at::stack(norms, 1);
   summarise_sink(survey);
-  profile(survey, at::stack(states, 1), valid);
+  const at::Tensor all_states = at::stack(states, 1);
+  profile(survey, all_states, valid);
+  survey.separability = separability(all_states);
   survey.loss = bootstrap(kept.back());
   survey.waves = find_waves(survey.layer_mean, std::max(options.wave_threshold, 2.0 * survey.null));
   survey.steps = find_steps(survey, layers);

@@ -1,0 +1,244 @@
+#include "plumb/p0.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "plumb/error.h"
+#include "sink/p0_context.h"
+#include "sink/p0_experiments.h"
+#include "sink/p0_graph.h"
+#include "sink/p0_ladder.h"
+#include "sink/p0_ledger.h"
+#include "sink/p0_vocabulary.h"
+#include "sink/reductions.h"
+
+namespace plumb {
+
+namespace {
+
+constexpr std::int64_t shift = 100;              // identity U5 is tested at this shift
+constexpr std::int64_t shift_sequences = 4;
+constexpr double same_wave_overlap = 0.5;        // share of layers two conditions' waves must have in common
+
+// Largest change of a head's sink when all position ids move, on a few sequences, up to the last onset.
+double shifted_sink_change(P0Context& context) {
+  const Inputs few = head(context.inputs, shift_sequences, context.inputs.length());
+  Plan plan{.logits = Logits::none};
+  plan.until = std::min(context.layers(), context.waves.back().onset + 2);
+  for (int layer = 0; layer < *plan.until; ++layer) {
+    plan.record.push_back({Site{Part::pattern, layer}, "received", received_by_head(context.options.sink.queries)});
+  }
+  Tokens moved = few.tokens;
+  moved.positions.resize(static_cast<std::size_t>(few.length()));
+  std::iota(moved.positions.begin(), moved.positions.end(), shift);
+  const Run here = plumb::run(context.model, few.tokens, plan);
+  const Run there = plumb::run(context.model, moved, plan);
+  context.evaluations += here.evaluations + there.evaluations;
+  double largest = 0.0;
+  for (const auto& record : plan.record) {
+    const at::Tensor change = here.cache.at(record.site, "received").mean(0) - there.cache.at(record.site, "received").mean(0);
+    largest = std::max(largest, change.select(-1, 0).abs().max().item<double>());
+  }
+  return largest;
+}
+
+// Learned positions: the share of a wave's excess that leaves column 0 when position 0 takes the row
+// of another position, which takes row 0.
+double sink_following_the_row(P0Context& context, std::size_t w) {
+  const Wave& wave = context.waves[w];
+  Tokens swapped = context.inputs.tokens;
+  swapped.positions.resize(static_cast<std::size_t>(context.inputs.length()));
+  std::iota(swapped.positions.begin(), swapped.positions.end(), 0);
+  std::swap(swapped.positions[0], swapped.positions[static_cast<std::size_t>(context.control_position())]);
+  Plan plan{.logits = Logits::none};
+  plan.until = wave.last + 1;
+  for (int layer = wave.onset; layer <= wave.last; ++layer) {
+    plan.record.push_back({Site{Part::pattern, layer}, "received", received(context.options.sink.queries)});
+  }
+  const Run run = plumb::run(context.model, swapped, plan);
+  context.evaluations += run.evaluations;
+  double left = 0.0;
+  double before = 0.0;
+  for (int layer = wave.onset; layer <= wave.last; ++layer) {
+    left += run.cache.at({Part::pattern, layer}, "received").select(1, 0).mean().item<double>();
+    before += context.clean.received[static_cast<std::size_t>(layer)].select(1, 0).mean().item<double>();
+  }
+  const double null = context.null_at(0) * (wave.last - wave.onset + 1);
+  return (before - left) / std::max(before - null, 1e-9);
+}
+
+bool same_wave(const Wave& a, const Wave& b) {
+  const int common = std::min(a.last, b.last) - std::max(a.onset, b.onset) + 1;
+  const int shorter = std::min(a.last - a.onset, b.last - b.onset) + 1;
+  return common >= same_wave_overlap * shorter;
+}
+
+std::vector<int> early_blocks(const WaveReport& report) {
+  std::vector<int> blocks;
+  for (const int layer : report.smallest_mask.empty() ? report.blocks : report.smallest_mask) {
+    if (blocks.empty() || layer == blocks.back() + 1) blocks.push_back(layer);
+  }
+  if (blocks.empty()) blocks.push_back(0);
+  return blocks;
+}
+
+void name_blocks(WaveReport& report) {
+  for (const auto* names : {&report.writers, &report.upstream}) {
+    for (const auto& name : *names) report.blocks.push_back(component_named(name).layer);
+  }
+  std::ranges::sort(report.blocks);
+  report.blocks.erase(std::ranges::unique(report.blocks).begin(), report.blocks.end());
+}
+
+// Everything about the waves of the condition without BOS.
+void examine(P0Context& context, P0Report& report, const LadderEvidence& common) {
+  std::vector<WaveReport> waves(context.waves.size());
+  for (std::size_t w = 0; w < waves.size(); ++w) {
+    WaveReport& wave = waves[w];
+    wave.wave = context.waves[w];
+    wave.direction = context.direction[w].to(at::kFloat);
+    wave.spike_norm = context.spike_norm[w];
+    wave.clean = context.read(w, context.clean, 0, "nothing", "clean", "P0");
+    wave.ledger = make_ledger(context, w);
+    for (const auto writer : writers_of(wave.ledger, context.options.located)) wave.writers.push_back(to_string(writer));
+    for (const auto& row : wave.ledger.erasers) wave.erasers.push_back(row.name);
+  }
+  sweep_vocabulary(context, waves);
+  knock_out_components(context, waves);
+  for (std::size_t w = 0; w < waves.size(); ++w) {
+    WaveReport& wave = waves[w];
+    LadderEvidence evidence = common;
+    if (wave.wave.onset > 0) {
+      knock_out_sets(context, w, wave);
+      test_dependence(context, w, wave);
+      test_self_mask(context, w, wave);
+      test_restoration(context, w, wave);
+      edit_state(context, w, wave);
+      name_blocks(wave);
+      if (w == 0) test_signal(context, w, early_blocks(wave), wave);
+      evidence.graph = build_graph(context, w, wave);
+    }
+    test_use(context, w, wave);
+    if (context.model.config().positions == Positions::learned) {
+      evidence.learned_position_share = sink_following_the_row(context, w);
+      report.notes.push_back(fmt::format("layers {}-{}: with the position rows of 0 and {} exchanged, column 0 loses {:.0f} % of its excess",
+                                         wave.wave.onset, wave.wave.last, context.control_position(),
+                                         100 * evidence.learned_position_share));
+    }
+    climb(context, w, evidence, wave);
+  }
+  for (std::size_t w = 1; w < waves.size(); ++w) {
+    const double cosine = context.direction[w - 1].dot(context.direction[w]).item<double>();
+    report.notes.push_back(fmt::format("the directions of waves {}-{} and {}-{} have cosine {:.3f}: projecting out one touches the other",
+                                       waves[w - 1].wave.onset, waves[w - 1].wave.last, waves[w].wave.onset,
+                                       waves[w].wave.last, cosine));
+  }
+  report.waves = std::move(waves);
+}
+
+}  // namespace
+
+const char* to_string(Verdict verdict) noexcept {
+  switch (verdict) {
+    case Verdict::positional: return "positional";
+    case Verdict::token: return "token";
+    case Verdict::learned_position: return "learned_position";
+    case Verdict::secondary: return "secondary";
+    case Verdict::none: return "none";
+  }
+  return "none";
+}
+
+const char* to_string(Holds holds) noexcept {
+  switch (holds) {
+    case Holds::yes: return "yes";
+    case Holds::no: return "no";
+    case Holds::untested: return "untested";
+  }
+  return "untested";
+}
+
+const char* to_string(Ablation ablation) noexcept {
+  switch (ablation) {
+    case Ablation::zero: return "zero";
+    case Ablation::mean: return "mean";
+    case Ablation::resample: return "resample";
+    case Ablation::displaced: return "displaced";
+  }
+  return "zero";
+}
+
+void check(const P0Options& options, const Model&) {
+  check(options.sink);
+  const auto positive = [](std::int64_t value, const char* what) {
+    if (value < 1) throw Error(ErrorKind::bad_argument, fmt::format("expected {} of at least 1, got {}", what, value));
+  };
+  const auto share = [](double value, const char* what) {
+    if (!(value >= 0.0 && value <= 1.0)) throw Error(ErrorKind::bad_argument, fmt::format("expected a share of 0 to 1 as {}, got {}", what, value));
+  };
+  positive(options.causal_sequences - 1, "a number of causal sequences less one");
+  positive(options.causal_length - 7, "a causal length less seven");
+  positive(options.self_mask_position, "a position to mask");
+  positive(options.prefix, "a prefix length");
+  share(options.necessary, "necessary");
+  share(options.control, "control");
+  share(options.sufficient, "sufficient");
+  share(options.located, "located");
+  share(options.vocabulary, "vocabulary");
+}
+
+P0Report locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& options, const Progress& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  check(options, model);
+  if (inputs.plain.tokens.batch() < 2 || inputs.plain.length() < 8) {
+    throw Error(ErrorKind::bad_argument,
+                fmt::format("locating the circuit needs at least 2 sequences of 8 tokens, got {} of {}; give more or longer texts",
+                            inputs.plain.tokens.batch(), inputs.plain.length()));
+  }
+  P0Report report{.options = options};
+  const auto survey = [&](const std::string& name, const Inputs& condition) {
+    report.surveys.push_back(survey_sink(model, condition, options.sink, progress));
+    report.survey_names.push_back(name);
+    report.evaluations += report.surveys.back().evaluations;
+  };
+  survey("text, no BOS", inputs.plain);
+  if (inputs.native) survey("text, native BOS", *inputs.native);
+  if (inputs.random) survey("random tokens, no BOS", *inputs.random);
+
+  const SinkSurvey& plain = report.surveys.front();
+  LadderEvidence evidence{.plain = &plain};
+  if (inputs.native) evidence.native = &report.surveys[1];
+  if (inputs.random) evidence.random = &report.surveys.back();
+  if (!plain.waves.empty()) {
+    P0Context context(model, inputs.plain, options, plain.waves, plain, progress);
+    if (model.config().positions != Positions::learned) {
+      report.position_shift_change = shifted_sink_change(context);
+      evidence.position_shift_change = report.position_shift_change;
+      evidence.shift_tested = true;
+    }
+    examine(context, report, evidence);
+    report.evaluations += context.evaluations;
+  }
+  if (evidence.native != nullptr) {
+    for (const auto& wave : evidence.native->waves) {
+      const bool known = std::ranges::any_of(plain.waves, [&](const Wave& other) { return same_wave(wave, other); });
+      if (known) continue;
+      WaveReport token{.wave = wave};
+      climb_token_route(*evidence.native, plain, token);
+      report.waves.push_back(std::move(token));
+    }
+  }
+  if (report.waves.empty()) report.notes.push_back("no layer reaches the wave threshold at position 0: there is no P0 sink circuit here");
+  const auto strongest = std::ranges::max_element(report.waves, {}, [](const WaveReport& wave) { return wave.wave.mean; });
+  if (strongest != report.waves.end()) report.verdict = strongest->verdict;
+  report.circuit = join_circuits(report.waves);
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+}  // namespace plumb

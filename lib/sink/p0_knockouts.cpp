@@ -1,0 +1,182 @@
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "core/random.h"
+#include "sink/p0_experiments.h"
+#include "sink/p0_ledger.h"
+
+namespace plumb {
+
+namespace {
+
+constexpr std::array knockout_kinds{Ablation::zero, Ablation::mean, Ablation::resample};
+constexpr std::array set_kinds{Ablation::mean, Ablation::resample};
+
+constexpr int layers_read = 2;           // layers of a late wave that a screening run reads
+constexpr std::size_t pair_members = 5;  // components among which all pairs are tried
+constexpr double matters = 0.1;          // share of the sink or of the norm that makes a component matter
+constexpr double needed = 0.3;           // ... that makes it a needed one
+constexpr double alone_enough = 0.8;     // single knock-outs from here on make pairs pointless
+constexpr double synergy = 0.2;          // what a pair removes beyond its members to be called backups
+
+// The strongest single effect of a component over the kinds, on the sink or on the norm.
+double strongest(const WaveReport& report, const std::string& name, bool by_sink) {
+  double largest = 0.0;
+  for (const auto& effect : report.knockouts) {
+    if (effect.name != name) continue;
+    const double norm_change = std::abs(1.0 - effect.norm.mean / report.clean.norm.mean);
+    largest = std::max(largest, by_sink ? effect.removed : std::min(1.0, norm_change));
+  }
+  return largest;
+}
+
+double removed_by(const std::vector<Effect>& effects, const std::string& name, const std::string& kind) {
+  for (const auto& effect : effects) {
+    if (effect.name == name && effect.kind == kind) return effect.removed;
+  }
+  return 0.0;
+}
+
+at::Tensor matched_noise(const at::Tensor& difference, Random& random) {
+  at::Tensor noise = at::empty(difference.sizes(), at::kDouble);
+  auto* data = noise.data_ptr<double>();
+  for (std::int64_t i = 0; i < noise.numel(); ++i) data[i] = random.normal();
+  const at::Tensor wanted = difference.to(at::kDouble).norm(2, -1, true);
+  return (noise * (wanted / noise.norm(2, -1, true))).to(difference.scalar_type());
+}
+
+// The same replacement at another position, and a random change of the same size at position 0.
+void add_controls(P0Context& context, std::size_t w, const std::vector<Component>& set, WaveReport& report) {
+  const std::int64_t k = context.control_position();
+  const int until = std::min(context.waves[w].last + 1, context.waves[w].onset + 4);
+  std::vector<Intervention> elsewhere;
+  std::vector<Intervention> random_change;
+  Random random = Random(context.options.seed).fork(11 + w);
+  for (const auto component : set) {
+    const auto& value = context.values.at(component);
+    elsewhere.push_back({.site = output_site(component), .where = {.positions = {k}},
+                         .edit = Put{value.control_resample}});
+    random_change.push_back({.site = output_site(component), .where = {.positions = {0}},
+                             .edit = Add{matched_noise(value.mean - value.own, random)}});
+  }
+  report.controls.push_back(context.read(w, context.intervene(elsewhere, until), 0, to_string(set),
+                                         "resample", fmt::format("t = {}", k)));
+  report.controls.push_back(context.read(w, context.intervene(random_change, until), 0, to_string(set),
+                                         "random change of the mean's size", "P0"));
+}
+
+}  // namespace
+
+void knock_out_components(P0Context& context, std::vector<WaveReport>& reports) {
+  int until = 0;
+  int deepest = 0;
+  for (std::size_t w = 0; w < context.waves.size(); ++w) {
+    const Wave& wave = context.waves[w];
+    const bool first = w == 0;
+    until = std::max(until, first ? wave.last + 1 : std::min(wave.last + 1, wave.onset + layers_read));
+    deepest = std::max(deepest, wave.onset);
+  }
+  const auto components = components_of_blocks(0, deepest);
+  std::size_t done = 0;
+  for (const auto component : components) {
+    for (const auto kind : knockout_kinds) {
+      context.tell("knocking out components at position 0",
+                   static_cast<double>(done++) / static_cast<double>(components.size() * knockout_kinds.size()));
+      const Outcome outcome = context.intervene(context.replace({component}, kind), until);
+      for (std::size_t w = 0; w < reports.size(); ++w) {
+        if (component.layer >= context.waves[w].onset) continue;
+        reports[w].knockouts.push_back(context.read(w, outcome, 0, to_string(component), to_string(kind), "P0"));
+      }
+    }
+  }
+}
+
+void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
+  const Wave& wave = context.waves[w];
+  const int until = std::min(wave.last + 1, wave.onset + 4);
+  const auto components = components_of_blocks(0, wave.onset);
+
+  std::vector<std::pair<double, Component>> ranked;
+  for (const auto component : components) {
+    const auto name = to_string(component);
+    const double on_sink = strongest(report, name, true);
+    const double on_norm = strongest(report, name, false);
+    const bool writer = std::ranges::find(report.writers, name) != report.writers.end();
+    if (!writer && std::max(on_sink, on_norm) >= needed) report.upstream.push_back(name);
+    if ((writer || std::max(on_sink, on_norm) >= matters) && on_sink < alone_enough) {
+      ranked.emplace_back(std::max(on_sink, on_norm) + (writer ? 1.0 : 0.0), component);
+    }
+  }
+  std::ranges::stable_sort(ranked, [](const auto& a, const auto& b) { return a.first > b.first; });
+  ranked.resize(std::min(ranked.size(), pair_members));
+
+  std::vector<std::vector<Component>> sets;
+  for (std::size_t i = 0; i < ranked.size(); ++i) {
+    for (std::size_t j = i + 1; j < ranked.size(); ++j) {
+      std::vector<Component> pair{ranked[i].second, ranked[j].second};
+      std::ranges::sort(pair);
+      sets.push_back(pair);
+    }
+  }
+  sets.push_back(components);
+  std::size_t done = 0;
+  for (const auto& set : sets) {
+    const bool everything = set.size() == components.size();
+    const std::string name = everything && wave.onset > 1 ? fmt::format("blocks 0-{}", wave.onset - 1) : to_string(set);
+    context.tell("knocking out sets", static_cast<double>(done++) / static_cast<double>(sets.size()));
+    double pair_removed = 1.0;
+    double alone = 0.0;
+    for (const auto kind : set_kinds) {
+      const Effect effect =
+          context.read(w, context.intervene(context.replace(set, kind), until), 0, name, to_string(kind), "P0");
+      pair_removed = std::min(pair_removed, effect.removed);
+      for (const auto component : set) {
+        alone = std::max(alone, removed_by(report.knockouts, to_string(component), to_string(kind)));
+      }
+      report.sets.push_back(effect);
+    }
+    if (set.size() == 2 && pair_removed >= alone_enough && pair_removed >= alone + synergy) {
+      report.backups.push_back({to_string(set[0]), to_string(set[1])});
+    }
+  }
+
+  // The smallest set that removes most, at full depth with its effect on the loss, and its controls.
+  std::vector<Component> best;
+  double best_removed = -1.0;
+  for (const auto component : components) {
+    const auto name = to_string(component);
+    const double removed = std::min(removed_by(report.knockouts, name, "mean"), removed_by(report.knockouts, name, "resample"));
+    if (removed > best_removed) {
+      best = {component};
+      best_removed = removed;
+    }
+  }
+  if (best_removed < alone_enough) {
+    for (const auto& set : sets) {
+      if (set.size() != 2) continue;
+      const auto name = to_string(set);
+      const double removed = std::min(removed_by(report.sets, name, "mean"), removed_by(report.sets, name, "resample"));
+      if (removed > best_removed + synergy) {
+        best = set;
+        best_removed = removed;
+      }
+    }
+  }
+  for (const auto kind : set_kinds) {
+    context.tell("reading the loss", kind == Ablation::mean ? 0.0 : 0.5);
+    Effect effect = context.read(w, context.intervene(context.replace(best, kind), std::nullopt), 0,
+                                 to_string(best), to_string(kind), "P0");
+    auto& list = best.size() == 1 ? report.knockouts : report.sets;
+    const auto old = std::ranges::find_if(list, [&](const Effect& known) {
+      return known.name == effect.name && known.kind == effect.kind;
+    });
+    if (old != list.end()) *old = std::move(effect);
+  }
+  add_controls(context, w, best, report);
+}
+
+}  // namespace plumb

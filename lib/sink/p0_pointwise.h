@@ -1,0 +1,45 @@
+// Position zero as what it is: a closed system. It sees one key, so its state is a pointwise
+// function of its token, and any path inside it can be cut and recomputed for almost nothing.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "sink/p0_context.h"
+
+namespace plumb {
+
+/// Evaluates the residual graph of position 0 over the causal sequences.
+class P0System {
+ public:
+  P0System(P0Context& context, int depth);
+
+  /// What a reader gets from a sender: the sender's present value, or something else.
+  struct Cuts {
+    /// Components whose output is replaced for every reader and for the read-out.
+    std::vector<Component> replaced = {};
+    /// Whether the edge from a sender to a reader carries a donor instead of the present value. The
+    /// read-out is the reader {depth, false}.
+    std::function<bool(Component sender, Component reader)> cut = {};
+    Ablation donor = Ablation::mean;
+  };
+
+  /// State of position 0 entering block `depth`, [B, d_model].
+  at::Tensor state(const Cuts& cuts);
+
+  /// Mean over sequences of its projection on a unit direction, and the projections [B].
+  at::Tensor projection(const Cuts& cuts, const at::Tensor& direction);
+
+ private:
+  at::Tensor apply(Component component, const at::Tensor& input);
+  at::Tensor donor(Component component, Ablation ablation) const;
+
+  P0Context& context_;
+  int depth_;
+  std::vector<Component> components_;
+};
+
+}  // namespace plumb

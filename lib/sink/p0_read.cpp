@@ -1,0 +1,88 @@
+// Reading the outcome of an intervention: how much of a sink is left, and where it went.
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <map>
+
+#include "sink/p0_context.h"
+
+namespace plumb {
+
+namespace {
+
+// Columns near the end are seen by few queries, and a mean over few is not a sink.
+constexpr std::int64_t fewest_queries = 16;
+
+constexpr double kept_below = 0.2;      // share of the excess removed
+constexpr double removed_from = 0.8;
+constexpr double moved_share = 0.5;     // share of sequences in which a new position spikes
+
+// [B, T] with the columns set to a low value that are not "another column".
+at::Tensor others_only(const at::Tensor& values, std::int64_t position, std::int64_t last) {
+  at::Tensor result = values.narrow(1, 0, last).clone();
+  if (position < last) result.select(1, position).fill_(-std::numeric_limits<double>::infinity());
+  return result;
+}
+
+std::int64_t most_frequent(const at::Tensor& positions) {
+  std::map<std::int64_t, int> count;
+  for (std::int64_t i = 0; i < positions.size(0); ++i) ++count[positions[i].item<std::int64_t>()];
+  return std::ranges::max_element(count, {}, [](const auto& entry) { return entry.second; })->first;
+}
+
+}  // namespace
+
+Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t position, std::string name,
+                       std::string kind, std::string where) const {
+  const Wave& wave = waves[w];
+  Effect effect{.name = std::move(name), .kind = std::move(kind), .where = std::move(where)};
+  const auto T = inputs.length();
+  const auto readable = std::max<std::int64_t>(1, T - std::min(fewest_queries, T / 2));
+  at::Tensor own = at::zeros({inputs.tokens.batch()}, at::kDouble);
+  at::Tensor before = at::zeros_like(own);
+  int counted = 0;
+  const int last = std::min(wave.last + 1, static_cast<int>(outcome.received.size()));
+  for (std::size_t layer = 0; layer < outcome.received.size(); ++layer) {
+    const at::Tensor& received = outcome.received[layer];
+    effect.sink.push_back(received.select(1, position).mean().item<double>());
+    effect.other_sink.push_back(
+        std::get<0>(others_only(received, position, readable).max(1)).mean().item<double>());
+    const int l = static_cast<int>(layer);
+    if (l < wave.onset || l >= last) continue;
+    own = own + received.select(1, position).to(at::kDouble);
+    before = before + clean.received[layer].select(1, position).to(at::kDouble);
+    ++counted;
+  }
+  effect.value = bootstrap(own / std::max(1, counted), options.seed);
+  const double base = (before / std::max(1, counted)).mean().item<double>();
+  const double null = null_at(position);
+  effect.removed = (base - effect.value.mean) / std::max(base - null, 1e-9);
+
+  const at::Tensor& norm = outcome.onset_norm[w];
+  if (norm.defined()) {
+    effect.norm = bootstrap(norm.select(1, position), options.seed);
+    const auto [largest, argmax] = others_only(norm, position, T).max(1);
+    effect.other_norm = largest.mean().item<double>();
+    const at::Tensor new_spike =
+        others_only(norm, position, T).gt(spike_norm[w]).logical_and(clean.onset_norm[w].le(spike_norm[w]));
+    const at::Tensor has_rival = new_spike.any(1);
+    effect.rival_share = has_rival.to(at::kDouble).mean().item<double>();
+    effect.other_position = most_frequent(argmax);
+    if (effect.rival_share > 0.0) {
+      effect.other_position = most_frequent(new_spike.to(at::kLong).argmax(1).masked_select(has_rival));
+    }
+  }
+  if (effect.removed < kept_below) {
+    effect.outcome = "kept";
+  } else if (effect.rival_share >= moved_share) {
+    effect.outcome = fmt::format("moved to t = {}", effect.other_position);
+  } else {
+    effect.outcome = effect.removed >= removed_from ? "removed" : "weakened";
+  }
+  if (outcome.loss.defined()) effect.loss_change = bootstrap(outcome.loss - clean.loss, options.seed);
+  return effect;
+}
+
+}  // namespace plumb

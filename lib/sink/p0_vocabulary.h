@@ -1,0 +1,12 @@
+// Every token of the vocabulary as position zero.
+#pragma once
+
+#include "sink/p0_context.h"
+
+namespace plumb {
+
+/// Runs all tokens as sequences of length 1, to the last onset, and fills each report's vocabulary
+/// fields. What a later position sees at position 0 is just this (identity U3).
+void sweep_vocabulary(P0Context& context, std::vector<WaveReport>& reports);
+
+}  // namespace plumb
