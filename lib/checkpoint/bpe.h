@@ -60,8 +60,8 @@ class MergeTable {
   std::vector<Slot> slots_;
 };
 
-/// Merges tokens until no pair of neighbours merges: each time the pair of lowest rank, the leftmost
-/// of several. Keeps its buffers between calls; one for each thread.
+/// Merges tokens until no pair of neighbours merges: each time the pair of lowest rank, the
+/// leftmost of several. Keeps its buffers between calls; one for each thread.
 class Merger {
  public:
   explicit Merger(const MergeTable& table) : table_(table) {}

@@ -58,10 +58,10 @@ std::string to_nfc(std::string_view text) {
       return;
     }
     utf8proc_uint8_t* composed = nullptr;
-    const utf8proc_ssize_t size = utf8proc_map(
-        reinterpret_cast<const utf8proc_uint8_t*>(part.data()),
-        static_cast<utf8proc_ssize_t>(part.size()), &composed,
-        static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    const utf8proc_ssize_t size =
+        utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(part.data()),
+                     static_cast<utf8proc_ssize_t>(part.size()), &composed,
+                     static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
     const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owned(composed, &std::free);
     if (size < 0) {
       throw Error(ErrorKind::too_large, fmt::format("cannot normalise a text of {} bytes: {}",

@@ -37,8 +37,8 @@ struct FreeMatchData {
 
 std::string message_of(int code) {
   std::string text(256, '\0');
-  const int length = pcre2_get_error_message(
-      code, reinterpret_cast<PCRE2_UCHAR*>(text.data()), text.size());
+  const int length =
+      pcre2_get_error_message(code, reinterpret_cast<PCRE2_UCHAR*>(text.data()), text.size());
   text.resize(length < 0 ? 0 : static_cast<std::size_t>(length));
   return text;
 }
@@ -70,8 +70,9 @@ void PreTokenizer::add_split(std::string_view source, const std::string& where) 
                                     translated.size(), PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE,
                                     &code, &at, context.get()));
   if (!pattern->code) {
-    throw Error(ErrorKind::unsupported, fmt::format("{}: split pattern {} is not one plumb can run: {}",
-                                                    where, printable(source), message_of(code)));
+    throw Error(ErrorKind::unsupported,
+                fmt::format("{}: split pattern {} is not one plumb can run: {}", where,
+                            printable(source), message_of(code)));
   }
   // Without JIT on this machine matching is slower and gives the same matches.
   pcre2_jit_compile(pattern->code.get(), PCRE2_JIT_COMPLETE);

@@ -9,8 +9,8 @@
 
 namespace plumb {
 
-/// The pattern of GPT-2: contractions, words, numbers, other symbols, white space; a piece may begin
-/// with one space.
+/// The pattern of GPT-2: contractions, words, numbers, other symbols, white space; a piece may
+/// begin with one space.
 inline constexpr std::string_view gpt2_split_pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 

@@ -23,8 +23,8 @@ constexpr std::string_view not_handled = "which plumb does not handle";
 
 void refuse_when_set(const Fields& fields, const std::string& field) {
   const Json& value = fields.raw(field);
-  const bool unset = value.is_null() || value == "" || value == false ||
-                     (value.is_number() && value == 0);
+  const bool unset =
+      value.is_null() || value == "" || value == false || (value.is_number() && value == 0);
   if (!unset) fields.unsupported(field, std::string(not_handled));
 }
 
@@ -106,9 +106,9 @@ void read_split(const Fields& step, PreTokenizer& pretokenizer) {
 
 void read_pretokenizer(const Fields& top, TokenizerSpec& spec) {
   if (!top.has("pre_tokenizer")) {
-    throw Error(ErrorKind::unsupported,
-                fmt::format("{}: has no pre_tokenizer, but plumb reads byte-level BPE only",
-                            top.where()));
+    throw Error(
+        ErrorKind::unsupported,
+        fmt::format("{}: has no pre_tokenizer, but plumb reads byte-level BPE only", top.where()));
   }
   const Fields pre = top.object("pre_tokenizer");
   const std::vector<Fields> steps = sequence(pre, "pretokenizers");
@@ -123,7 +123,8 @@ void read_pretokenizer(const Fields& top, TokenizerSpec& spec) {
       spec.pretokenizer.add_split(each ? R"(\p{N})" : R"(\p{N}+)", step.where());
     } else if (type == "ByteLevel" && last) {
       if (step.flag("add_prefix_space", true)) spec.pretokenizer.add_space_prefix();
-      if (step.flag("use_regex", true)) spec.pretokenizer.add_split(gpt2_split_pattern, step.where());
+      if (step.flag("use_regex", true))
+        spec.pretokenizer.add_split(gpt2_split_pattern, step.where());
     } else {
       step.unsupported("type", last ? "but plumb reads byte-level BPE only, where ByteLevel is last"
                                     : std::string(not_handled));
@@ -190,8 +191,8 @@ std::optional<std::int64_t> named_token(const Fields& config, const std::string&
                                         const TokenizerSpec& spec) {
   if (!config.has(field)) return std::nullopt;
   const Json& value = config.raw(field);
-  const std::string name = value.is_object() ? config.object(field).text("content")
-                                             : config.text(field);
+  const std::string name =
+      value.is_object() ? config.object(field).text("content") : config.text(field);
   for (const AddedToken& token : spec.added) {
     if (token.content == name) return token.id;
   }

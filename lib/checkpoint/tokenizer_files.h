@@ -23,7 +23,7 @@ struct AddedToken {
 };
 
 struct TokenizerSpec {
-  std::string where = {};                                    ///< begins every message
+  std::string where = {};                                        ///< begins every message
   std::vector<std::pair<std::string, std::int64_t>> vocab = {};  ///< in the byte-level alphabet
   std::vector<std::pair<std::string, std::string>> merges = {};  ///< by rank
   std::vector<AddedToken> added = {};

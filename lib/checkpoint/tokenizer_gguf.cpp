@@ -23,7 +23,7 @@ constexpr std::string_view qwen2_split_pattern =
 
 struct GgufPreTokenizer {
   std::string_view name;
-  bool digits;                ///< every digit on its own, first
+  bool digits;  ///< every digit on its own, first
   std::string_view pattern;
   bool ignore_merges;
   bool nfc;
@@ -66,14 +66,16 @@ void read_gguf_pretokenizer(const GgufFile& file, TokenizerSpec& spec) {
 void read_gguf_tokens(const GgufFile& file, TokenizerSpec& spec) {
   const auto tokens = file.texts("tokenizer.ggml.tokens");
   if (tokens.size() > static_cast<std::size_t>(largest_token_id) + 1) {
-    throw Error(ErrorKind::bad_file, fmt::format("{}: tokenizer.ggml.tokens has {} tokens, more than {}", spec.where,
-                    tokens.size(), largest_token_id + 1));
+    throw Error(ErrorKind::bad_file,
+                fmt::format("{}: tokenizer.ggml.tokens has {} tokens, more than {}", spec.where,
+                            tokens.size(), largest_token_id + 1));
   }
   std::vector<std::int64_t> types(tokens.size(), 1);
   if (file.has("tokenizer.ggml.token_type")) types = file.integers("tokenizer.ggml.token_type");
   if (types.size() != tokens.size()) {
-    throw Error(ErrorKind::bad_file, fmt::format("{}: tokenizer.ggml.token_type has {} entries, but there are {} tokens",
-                    spec.where, types.size(), tokens.size()));
+    throw Error(ErrorKind::bad_file,
+                fmt::format("{}: tokenizer.ggml.token_type has {} entries, but there are {} tokens",
+                            spec.where, types.size(), tokens.size()));
   }
   enum : std::int64_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5 };
   spec.vocab.reserve(tokens.size());
@@ -81,7 +83,8 @@ void read_gguf_tokens(const GgufFile& file, TokenizerSpec& spec) {
     const auto id = static_cast<std::int64_t>(i);
     if (types[i] < normal || types[i] > unused) {
       throw Error(ErrorKind::unsupported,
-                  fmt::format("{}: token {} has type {}, which plumb does not handle", spec.where, i, types[i]));
+                  fmt::format("{}: token {} has type {}, which plumb does not handle", spec.where,
+                              i, types[i]));
     }
     spec.vocab.emplace_back(tokens[i], id);
     const bool special = types[i] == control || types[i] == unknown;

@@ -25,14 +25,13 @@ inline CodePoint code_point(std::string_view text, std::size_t at) {
     return {(lead & 0x1FU) << 6 | (byte(1) & 0x3FU), 2};
   }
   if ((lead & 0xF0U) == 0xE0 && continues(1) && continues(2)) {
-    const std::uint32_t value =
-        (lead & 0x0FU) << 12 | (byte(1) & 0x3FU) << 6 | (byte(2) & 0x3FU);
+    const std::uint32_t value = (lead & 0x0FU) << 12 | (byte(1) & 0x3FU) << 6 | (byte(2) & 0x3FU);
     const bool surrogate = value >= 0xD800 && value <= 0xDFFF;
     return value >= 0x800 && !surrogate ? CodePoint{value, 3} : CodePoint{};
   }
   if (lead >= 0xF0 && lead <= 0xF4 && continues(1) && continues(2) && continues(3)) {
-    const std::uint32_t value = (lead & 0x07U) << 18 | (byte(1) & 0x3FU) << 12 |
-                                (byte(2) & 0x3FU) << 6 | (byte(3) & 0x3FU);
+    const std::uint32_t value =
+        (lead & 0x07U) << 18 | (byte(1) & 0x3FU) << 12 | (byte(2) & 0x3FU) << 6 | (byte(3) & 0x3FU);
     return value >= 0x10000 && value <= 0x10FFFF ? CodePoint{value, 4} : CodePoint{};
   }
   return {};

@@ -57,7 +57,7 @@ TEST(Bpe, MergesAsDefinedOnShortAndLongPieces) {
     MergeTable merges(pairs.size());
     for (const auto& [pair, merge] : pairs) merges.put(pair.first, pair.second, merge);
     Merger merger(merges);
-    for (const std::size_t size : {0, 1, 2, 3, 7, 20, 47, 48, 49, 50, 90, 200}) {
+    for (const std::size_t size : {0U, 1U, 2U, 3U, 7U, 20U, 47U, 48U, 49U, 50U, 90U, 200U}) {
       Tokens tokens(size);
       std::uniform_int_distribution<std::int32_t> letter(0, letters - 1);
       for (std::int32_t& token : tokens) token = letter(random);

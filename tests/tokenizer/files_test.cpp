@@ -47,43 +47,71 @@ TEST(TokenizerFiles, RefusesWhatIsDamaged) {
       {"id is negative", [](json& f) { f["model"]["vocab"]["a"] = -1; }, bad, {"\"a\"", "-1"}},
       {"id is huge", [](json& f) { f["model"]["vocab"]["a"] = 4'000'000'000'000; }, bad, {"\"a\""}},
       {"id beyond 64 bits", [](json& f) { f["model"]["vocab"]["a"] = 1e30; }, bad, {"\"a\""}},
-      {"id twice", [](json& f) { f["model"]["vocab"]["a"] = f["model"]["vocab"]["b"]; }, bad,
+      {"id twice",
+       [](json& f) { f["model"]["vocab"]["a"] = f["model"]["vocab"]["b"]; },
+       bad,
        {"two tokens have the id"}},
-      {"merge of an unknown token", [](json& f) { f["model"]["merges"] = {"a b", "ab zz"}; }, bad,
+      {"merge of an unknown token",
+       [](json& f) {
+         f["model"]["merges"] = {"a b", "ab zz"};
+       },
+       bad,
        {"merge 1", "\"zz\""}},
-      {"merge into an unknown token", [](json& f) { f["model"]["merges"] = {"a c"}; }, bad,
+      {"merge into an unknown token",
+       [](json& f) { f["model"]["merges"] = {"a c"}; },
+       bad,
        {"merge 0", "\"ac\""}},
       {"merge without a space", [](json& f) { f["model"]["merges"] = {"ab"}; }, bad, {"merge 0"}},
       {"merge of three", [](json& f) { f["model"]["merges"] = {"a b c"}; }, bad, {"merge 0"}},
       {"merge of nothing", [](json& f) { f["model"]["merges"] = {" a"}; }, bad, {"merge 0"}},
       {"merge is a number", [](json& f) { f["model"]["merges"] = {7}; }, bad, {"merge 0"}},
-      {"merge is a triple", [](json& f) { f["model"]["merges"] = {{"a", "b", "c"}}; }, bad,
+      {"merge is a triple",
+       [](json& f) {
+         f["model"]["merges"] = {{"a", "b", "c"}};
+       },
+       bad,
        {"merge 0"}},
-      {"unknown token unknown", [](json& f) { f["model"]["unk_token"] = "<unk>"; }, bad,
+      {"unknown token unknown",
+       [](json& f) { f["model"]["unk_token"] = "<unk>"; },
+       bad,
        {"unk_token", "<unk>"}},
       {"added tokens are text", [](json& f) { f["added_tokens"] = "x"; }, bad, {"added_tokens"}},
       {"added token is text", [](json& f) { f["added_tokens"] = {"x"}; }, bad, {"added_tokens[0]"}},
-      {"added token empty", [](json& f) { f["added_tokens"] = {added("", 300)}; }, bad,
+      {"added token empty",
+       [](json& f) { f["added_tokens"] = {added("", 300)}; },
+       bad,
        {"\"content\""}},
-      {"added id huge", [](json& f) { f["added_tokens"] = {added("<a>", 1 << 30)}; }, bad,
+      {"added id huge",
+       [](json& f) { f["added_tokens"] = {added("<a>", 1 << 30)}; },
+       bad,
        {"\"id\""}},
-      {"added id taken", [](json& f) { f["added_tokens"] = {added("<a>", 5)}; }, bad,
+      {"added id taken",
+       [](json& f) { f["added_tokens"] = {added("<a>", 5)}; },
+       bad,
        {"<a>", "contradicts"}},
-      {"added token elsewhere", [](json& f) { f["added_tokens"] = {added("ab", 300)}; }, bad,
+      {"added token elsewhere",
+       [](json& f) { f["added_tokens"] = {added("ab", 300)}; },
+       bad,
        {"ab", "contradicts"}},
       {"added twice",
-       [](json& f) { f["added_tokens"] = {added("<a>", 300), added("<a>", 301)}; }, bad,
+       [](json& f) {
+         f["added_tokens"] = {added("<a>", 300), added("<a>", 301)};
+       },
+       bad,
        {"contradicts"}},
-      {"flag is text", [](json& f) { f["pre_tokenizer"]["use_regex"] = "yes"; }, bad,
+      {"flag is text",
+       [](json& f) { f["pre_tokenizer"]["use_regex"] = "yes"; },
+       bad,
        {"\"use_regex\""}},
       {"split without a pattern",
        [](json& f) {
-         f["pre_tokenizer"] = {{"type", "Sequence"},
-                               {"pretokenizers",
-                                {{{"type", "Split"}, {"behavior", "Isolated"}},
-                                 {{"type", "ByteLevel"}}}}};
+         f["pre_tokenizer"] = {
+             {"type", "Sequence"},
+             {"pretokenizers",
+              {{{"type", "Split"}, {"behavior", "Isolated"}}, {{"type", "ByteLevel"}}}}};
        },
-       bad, {"pretokenizers[0]", "\"pattern\""}},
+       bad,
+       {"pretokenizers[0]", "\"pattern\""}},
   };
   for (const Case& each : cases) {
     json file = test::small_tokenizer();
@@ -96,32 +124,46 @@ TEST(TokenizerFiles, NamesWhatIsNotHandled) {
   const auto no = ErrorKind::unsupported;
   const std::vector<Case> cases = {
       {"unigram", [](json& f) { f["model"]["type"] = "Unigram"; }, no, {"\"type\"", "Unigram"}},
-      {"byte fallback", [](json& f) { f["model"]["byte_fallback"] = true; }, no,
+      {"byte fallback",
+       [](json& f) { f["model"]["byte_fallback"] = true; },
+       no,
        {"byte_fallback", "true"}},
       {"dropout", [](json& f) { f["model"]["dropout"] = 0.1; }, no, {"dropout", "0.1"}},
       {"suffix", [](json& f) { f["model"]["end_of_word_suffix"] = "</w>"; }, no, {"</w>"}},
-      {"normalizer", [](json& f) { f["normalizer"] = {{"type", "Lowercase"}}; }, no,
+      {"normalizer",
+       [](json& f) {
+         f["normalizer"] = {{"type", "Lowercase"}};
+       },
+       no,
        {"normalizer", "Lowercase"}},
       {"normalizers",
        [](json& f) {
          f["normalizer"] = {{"type", "Sequence"},
                             {"normalizers", {{{"type", "NFC"}}, {{"type", "Prepend"}}}}};
        },
-       no, {"normalizers[1]", "Prepend"}},
+       no,
+       {"normalizers[1]", "Prepend"}},
       {"no pre-tokenizer", [](json& f) { f["pre_tokenizer"] = nullptr; }, no, {"pre_tokenizer"}},
-      {"metaspace", [](json& f) { f["pre_tokenizer"] = {{"type", "Metaspace"}}; }, no,
+      {"metaspace",
+       [](json& f) {
+         f["pre_tokenizer"] = {{"type", "Metaspace"}};
+       },
+       no,
        {"Metaspace"}},
       {"empty sequence",
        [](json& f) {
          f["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", json::array()}};
        },
-       no, {"pretokenizers"}},
+       no,
+       {"pretokenizers"}},
       {"whitespace first",
        [](json& f) {
-         f["pre_tokenizer"] = {{"type", "Sequence"},
-                               {"pretokenizers", {{{"type", "Whitespace"}}, {{"type", "ByteLevel"}}}}};
+         f["pre_tokenizer"] = {
+             {"type", "Sequence"},
+             {"pretokenizers", {{{"type", "Whitespace"}}, {{"type", "ByteLevel"}}}}};
        },
-       no, {"pretokenizers[0]", "Whitespace"}},
+       no,
+       {"pretokenizers[0]", "Whitespace"}},
       {"merged behavior",
        [](json& f) {
          f["pre_tokenizer"] = {
@@ -130,15 +172,26 @@ TEST(TokenizerFiles, NamesWhatIsNotHandled) {
               {{{"type", "Split"}, {"behavior", "Removed"}, {"pattern", {{"Regex", "a"}}}},
                {{"type", "ByteLevel"}}}}};
        },
-       no, {"behavior", "Removed"}},
-      {"decoder", [](json& f) { f["decoder"] = {{"type", "WordPiece"}}; }, no, {"WordPiece"}},
-      {"post-processor", [](json& f) { f["post_processor"] = {{"type", "BertProcessing"}}; }, no,
+       no,
+       {"behavior", "Removed"}},
+      {"decoder",
+       [](json& f) {
+         f["decoder"] = {{"type", "WordPiece"}};
+       },
+       no,
+       {"WordPiece"}},
+      {"post-processor",
+       [](json& f) {
+         f["post_processor"] = {{"type", "BertProcessing"}};
+       },
+       no,
        {"BertProcessing"}},
       {"stripping",
        [](json& f) {
          f["added_tokens"] = {{{"content", "<m>"}, {"id", 300}, {"lstrip", true}}};
        },
-       no, {"added_tokens[0]", "lstrip"}},
+       no,
+       {"added_tokens[0]", "lstrip"}},
   };
   for (const Case& each : cases) {
     json file = test::small_tokenizer();
@@ -150,7 +203,8 @@ TEST(TokenizerFiles, NamesWhatIsNotHandled) {
 TEST(TokenizerFiles, RefusesTextThatIsNotJson) {
   const auto bad = ErrorKind::bad_file;
   const std::string whole = test::small_tokenizer().dump();
-  for (const std::size_t size : {std::size_t{0}, std::size_t{1}, whole.size() / 2, whole.size() - 1}) {
+  for (const std::size_t size :
+       {std::size_t{0}, std::size_t{1}, whole.size() / 2, whole.size() - 1}) {
     const Refusal refusal = refusal_of(test::directory_with_text(whole.substr(0, size)));
     EXPECT_EQ(refusal.kind, bad) << refusal.message;
     EXPECT_NE(refusal.message.find("tokenizer.json"), std::string::npos) << refusal.message;

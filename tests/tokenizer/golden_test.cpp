@@ -28,8 +28,8 @@ std::filesystem::path cached_model(const std::string& file) {
     return std::filesystem::path(value == nullptr ? "" : value);
   };
   if (!given("PLUMB_MODELS").empty()) return given("PLUMB_MODELS") / file;
-  const auto cache = given("XDG_CACHE_HOME").empty() ? given("HOME") / ".cache"
-                                                     : given("XDG_CACHE_HOME");
+  const auto cache =
+      given("XDG_CACHE_HOME").empty() ? given("HOME") / ".cache" : given("XDG_CACHE_HOME");
   return cache / "plumb" / "models" / file;
 }
 

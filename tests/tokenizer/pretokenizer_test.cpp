@@ -85,14 +85,22 @@ TEST(SplitPattern, AcceptsThePatternsInUse) {
 
 TEST(SplitPattern, RefusesWhatMeansSomethingElseInPcre2) {
   const std::vector<std::pair<std::string, std::string>> patterns = {
-      {R"([\p{L}&&[a-z]])", "&&"},     {R"([^(\s|[.,])]+)", "[ inside"},
-      {R"(\h+)", R"(\h)"},             {R"(\w+)", R"(\w)"},
-      {R"(a\b)", R"(\b)"},             {R"(\p{N}{1,3}+)", "}+"},
-      {R"(\p{Han}+)", R"(\p{Han})"},   {R"(\p{^L}+)", R"(\p{^L})"},
-      {R"(a{,3})", "{,"},              {R"((?s:a))", "(?s"},
-      {R"((*UTF)a)", "(*U"},           {R"([\S])", R"(\S)"},
-      {R"((?R))", "(?R"},              {R"(\Ka)", R"(\K)"},
-      {R"(\u12)", R"(\u)"},            {"a\\", R"("\")"},
+      {R"([\p{L}&&[a-z]])", "&&"},
+      {R"([^(\s|[.,])]+)", "[ inside"},
+      {R"(\h+)", R"(\h)"},
+      {R"(\w+)", R"(\w)"},
+      {R"(a\b)", R"(\b)"},
+      {R"(\p{N}{1,3}+)", "}+"},
+      {R"(\p{Han}+)", R"(\p{Han})"},
+      {R"(\p{^L}+)", R"(\p{^L})"},
+      {R"(a{,3})", "{,"},
+      {R"((?s:a))", "(?s"},
+      {R"((*UTF)a)", "(*U"},
+      {R"([\S])", R"(\S)"},
+      {R"((?R))", "(?R"},
+      {R"(\Ka)", R"(\K)"},
+      {R"(\u12)", R"(\u)"},
+      {"a\\", R"("\")"},
       {R"(\pL)", R"(\p)"},
   };
   for (const auto& [pattern, named] : patterns) {
@@ -123,9 +131,9 @@ TEST(SplitPattern, NamesAPatternThatDoesNotCompile) {
 TEST(Utf8, AcceptsExactlyTheWellFormed) {
   EXPECT_EQ(code_point("\xf4\x8f\xbf\xbf", 0).value, 0x10FFFFU);
   EXPECT_EQ(code_point("\xef\xbf\xbf", 0).value, 0xFFFFU);
-  for (const char* bytes : {"\x80", "\xc0\xaf", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80",
-                            "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82",
-                            "\xc3(", "\xff"}) {
+  for (const char* bytes :
+       {"\x80", "\xc0\xaf", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf",
+        "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82", "\xc3(", "\xff"}) {
     EXPECT_EQ(code_point(bytes, 0).bytes, 0U);
   }
 }

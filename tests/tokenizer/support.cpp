@@ -42,11 +42,11 @@ json small_tokenizer() {
   }
   vocab["ab"] = id++;
   vocab["abc"] = id++;
-  return {{"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"a b", "ab c"}}}},
-          {"pre_tokenizer",
-           {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
-          {"decoder", {{"type", "ByteLevel"}}},
-          {"added_tokens", json::array()}};
+  return {
+      {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"a b", "ab c"}}}},
+      {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
+      {"decoder", {{"type", "ByteLevel"}}},
+      {"added_tokens", json::array()}};
 }
 
 template <typename T>
@@ -122,9 +122,9 @@ GgufWriter gguf_of(const json& tokenizer_json, std::string_view pre) {
   }
   std::vector<std::string> merges;
   for (const json& merge : model["merges"]) {
-    merges.push_back(merge.is_string() ? merge.get<std::string>()
-                                       : merge[0].get<std::string>() + " " +
-                                             merge[1].get<std::string>());
+    merges.push_back(merge.is_string()
+                         ? merge.get<std::string>()
+                         : merge[0].get<std::string>() + " " + merge[1].get<std::string>());
   }
   GgufWriter out;
   out.text("tokenizer.ggml.model", "gpt2");

@@ -33,8 +33,9 @@ std::string random_bytes(std::mt19937& random) {
   std::uniform_int_distribution<int> size(0, 40);
   std::uniform_int_distribution<int> byte(0, 255);
   std::uniform_int_distribution<int> kind(0, 3);
-  const std::vector<std::string> parts = {"\xe2\x82\xac", "\xf0\x9f\x91\x8d", "  ", "12", "'ll",
-                                          "e\xcc\x81", "\n\n", "word", "\xc2\xa0", "<|im_end|>"};
+  const std::vector<std::string> parts = {"\xe2\x82\xac", "\xf0\x9f\x91\x8d", "  ",   "12",
+                                          "'ll",          "e\xcc\x81",        "\n\n", "word",
+                                          "\xc2\xa0",     "<|im_end|>"};
   std::string out;
   for (int i = size(random); i > 0; --i) {
     const int what = kind(random);
@@ -60,7 +61,9 @@ TEST(Tokenizer, RoundTripsRandomBytes) {
 
 TEST(Tokenizer, EncodesIllFormedBytesOneByOne) {
   const Tokenizer tokenizer = tiny("gpt2");
-  const Ids ids = tokenizer.encode("ab\xff\xfe" "cd");
+  const Ids ids = tokenizer.encode(
+      "ab\xff\xfe"
+      "cd");
   Ids expected = tokenizer.encode("ab");
   for (const char* part : {"\xff", "\xfe", "cd"}) {
     const Ids more = tokenizer.encode(part);
@@ -105,7 +108,8 @@ TEST(Tokenizer, ShowsWhatAPersonCanRead) {
   json file = test::small_tokenizer();
   file["added_tokens"] = {added(" \n\t\r\x1b\u00e9\u200b\u0085\u2028 ", 300, false)};
   const Tokenizer tokenizer = open(file);
-  EXPECT_EQ(tokenizer.show(300), " \\n\\t\\x0d\\x1b\u00e9\\xe2\\x80\\x8b\\xc2\\x85\\xe2\\x80\\xa8 ");
+  EXPECT_EQ(tokenizer.show(300),
+            " \\n\\t\\x0d\\x1b\u00e9\\xe2\\x80\\x8b\\xc2\\x85\\xe2\\x80\\xa8 ");
   EXPECT_EQ(tokenizer.show(tokenizer.encode("\xe2").at(0)), "\\xe2");
   EXPECT_EQ(tokenizer.show(299), "<299>");
   EXPECT_EQ(tokenizer.show(-1), "<-1>");
@@ -115,8 +119,8 @@ TEST(Tokenizer, RefusesToDecodeIdsItDoesNotHave) {
   json file = test::small_tokenizer();
   file["added_tokens"] = {added("<a>", 300, true)};
   const Tokenizer tokenizer = open(file);
-  for (const std::int64_t id : {std::int64_t{-1}, std::int64_t{299}, std::int64_t{301},
-                                std::int64_t{1} << 40}) {
+  for (const std::int64_t id :
+       {std::int64_t{-1}, std::int64_t{299}, std::int64_t{301}, std::int64_t{1} << 40}) {
     try {
       tokenizer.decode({0, id});
       ADD_FAILURE() << id << " was accepted";
@@ -157,8 +161,8 @@ TEST(Tokenizer, LetsTokenizerConfigDecide) {
   EXPECT_EQ(from_model.eos(), 6);
   EXPECT_FALSE(from_model.adds_bos());
 
-  const json named = {{"bos_token", {{"content", "<s>"}}}, {"eos_token", "</s>"},
-                      {"add_bos_token", true}};
+  const json named = {
+      {"bos_token", {{"content", "<s>"}}}, {"eos_token", "</s>"}, {"add_bos_token", true}};
   const Tokenizer by_name =
       open(file, {{"config.json", model_config}, {"tokenizer_config.json", named}});
   EXPECT_EQ(by_name.bos(), 300);
@@ -175,8 +179,8 @@ TEST(Tokenizer, LetsTokenizerConfigDecide) {
 }
 
 TEST(Tokenizer, AddsTokensThatOnlyTokenizerConfigNames) {
-  const json config = {{"added_tokens_decoder",
-                        {{"300", {{"content", "<x>"}, {"special", true}}}}}};
+  const json config = {
+      {"added_tokens_decoder", {{"300", {{"content", "<x>"}, {"special", true}}}}}};
   const Tokenizer tokenizer = open(test::small_tokenizer(), {{"tokenizer_config.json", config}});
   EXPECT_EQ(tokenizer.encode("<x>"), (Ids{300}));
   EXPECT_TRUE(tokenizer.is_special(300));
