@@ -144,7 +144,6 @@ int dispatch(const Arguments& arguments, const std::string& command_line) {
 
 /// One line on standard error, whatever the message held.
 int fail(std::string message, int code) {
-  clear_progress();
   message.resize(std::min(message.size(), message.find('\n')));
   std::fputs(("plumb: error: " + message + "\n").c_str(), stderr);
   return code;

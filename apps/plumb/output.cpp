@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -12,6 +11,7 @@
 #include <cstring>
 
 #include "plumb/error.h"
+#include "plumb/report.h"
 
 namespace plumb::app {
 namespace {
@@ -19,7 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 volatile std::sig_atomic_t caught = 0;
-bool bar_shown = false;
 
 [[noreturn]] void fail(const std::string& what, int reason) {
   throw Error(ErrorKind::bad_file, fmt::format("{}: {}", what, std::strerror(reason)));
@@ -96,28 +95,11 @@ void catch_signals() {
 int signal_caught() { return caught; }
 
 Progress show_progress(bool quiet) {
-  using Clock = std::chrono::steady_clock;
-  const bool bar = !quiet && isatty(STDERR_FILENO) == 1;
-  return [bar, drawn = Clock::time_point()](std::string_view what, double done) mutable {
+  const Progress bar = quiet ? Progress() : progress_bar(stderr, isatty(STDERR_FILENO) == 1);
+  return [bar](std::string_view what, double done) {
     if (caught != 0) throw Error(ErrorKind::interrupted, "interrupted; nothing was saved");
-    if (!bar || Clock::now() - drawn < std::chrono::milliseconds(100)) return;
-    drawn = Clock::now();
-    constexpr int kCells = 30;
-    const double share = std::clamp(done, 0.0, 1.0);
-    const auto full = static_cast<std::size_t>(share * kCells);
-    std::string text(full, '#');
-    text.resize(kCells, '.');
-    std::fputs(fmt::format("\r\033[K[{}] {:3.0f} %  {:.60}", text, 100.0 * share, what).c_str(), stderr);
-    std::fflush(stderr);
-    bar_shown = true;
+    if (bar) bar(what, done);
   };
-}
-
-void clear_progress() {
-  if (!bar_shown) return;
-  std::fputs("\r\033[K", stderr);
-  std::fflush(stderr);
-  bar_shown = false;
 }
 
 void say_cost(const RunInfo& run, bool quiet) {

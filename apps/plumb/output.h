@@ -1,7 +1,6 @@
 // What leaves the program: files, standard output, progress; and how it is stopped.
 #pragma once
 
-#include <chrono>
 #include <filesystem>
 #include <string>
 
@@ -38,10 +37,9 @@ void catch_signals();
 /// The signal that came, or 0.
 int signal_caught();
 
-/// Shows the progress on standard error, unless `quiet`; throws `interrupted` after a signal.
+/// Shows the progress on standard error, unless `quiet`, until it is destroyed; throws `interrupted`
+/// after a signal.
 Progress show_progress(bool quiet);
-/// Takes the progress bar off the screen.
-void clear_progress();
 
 /// Time and peak memory on standard error, unless `quiet`.
 void say_cost(const RunInfo& run, bool quiet);

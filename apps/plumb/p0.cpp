@@ -1,5 +1,5 @@
 // plumb p0: the main job.
-#include <fmt/format.h>
+#include <exception>
 
 #include "output.h"
 #include "plumb/circuit.h"
@@ -47,26 +47,33 @@ int run_p0(P0Flags flags, const std::string& command_line) {
   const P0Inputs inputs = make_p0_inputs(flags, chosen);
   const P0Report report =
       locate_p0(chosen.model, inputs, flags.options, show_progress(common.quiet));
-  clear_progress();
 
   const auto file = [&](const char* name) { return (directory / name).string(); };
   run.files = {{"archive", file("p0.h5")}, {"json", file("p0.json")}, {"text", file("p0.txt")},
                {"circuit", file("p0.dot")}};
-  // What was computed is printed even if the disk turns out to be full.
-  std::string trouble;
-  try {
+  // Files first: whoever reads standard output may stop in the middle. What was computed is printed
+  // even if the disk turns out to be full.
+  std::exception_ptr trouble;
+  const auto attempt = [&trouble](const auto& write) {
+    try {
+      if (!trouble) write();
+    } catch (const Error&) {
+      trouble = std::current_exception();
+    }
+  };
+  attempt([&] {
     if (draw(report.circuit, run.files.at("circuit"))) run.files["drawing"] = file("p0.svg");
-  } catch (const Error& error) {
-    trouble = error.what();
-  }
+  });
   end_run(run);
   const std::string json = p0_json(run, report);
   const std::string text = p0_text(run, report, chosen.tokens());
+  attempt([&] {
+    write_archive(run.files.at("archive"), run, report, inputs);
+    write_file(run.files.at("json"), json);
+    write_file(run.files.at("text"), text);
+  });
   print(common.json ? json : text);
-  if (!trouble.empty()) throw Error(ErrorKind::bad_file, trouble);
-  write_archive(run.files.at("archive"), run, report, inputs);
-  write_file(run.files.at("json"), json);
-  write_file(run.files.at("text"), text);
+  if (trouble) std::rethrow_exception(trouble);
   say_cost(run, common.quiet);
   return 0;
 }

@@ -1,5 +1,8 @@
 // plumb sink: how much attention position 0 draws, layer by layer.
+#include <exception>
+
 #include "output.h"
+#include "plumb/error.h"
 #include "plumb/report_archive.h"
 #include "plumb/report_json.h"
 #include "plumb/report_text.h"
@@ -41,13 +44,12 @@ int run_sink(const SinkFlags& flags, const std::string& command_line) {
   const Chosen chosen = open_model(flags.model, common);
   RunInfo run = start_run(chosen.model, "sink", command_line, common.seed);
   std::vector<Condition> list = conditions(flags, chosen);
-  const Progress progress = show_progress(common.quiet);
   std::vector<std::pair<std::string, SinkSurvey>> surveys;
   for (Condition& condition : list) {
-    condition.survey = survey_sink(chosen.model, condition.inputs, flags.options, progress);
+    condition.survey = survey_sink(chosen.model, condition.inputs, flags.options,
+                                   show_progress(common.quiet));
     surveys.emplace_back(condition.name, condition.survey);
   }
-  clear_progress();
   end_run(run);
   if (!common.out.empty()) {
     const std::filesystem::path directory = common.out;
@@ -57,13 +59,20 @@ int run_sink(const SinkFlags& flags, const std::string& command_line) {
   }
   const std::string json = sink_json(run, surveys);
   const std::string text = sink_text(run, surveys, chosen.tokens());
-  // Printed first: what was computed is not lost to a full disk.
-  print(common.json ? json : text);
-  if (!common.out.empty()) {
-    write_archive(run.files.at("archive"), run, list);
-    write_file(run.files.at("json"), json);
-    write_file(run.files.at("text"), text);
+  // Files first: whoever reads standard output may stop in the middle. What was computed is printed
+  // even if the disk turns out to be full.
+  std::exception_ptr trouble;
+  try {
+    if (!common.out.empty()) {
+      write_archive(run.files.at("archive"), run, list);
+      write_file(run.files.at("json"), json);
+      write_file(run.files.at("text"), text);
+    }
+  } catch (const Error&) {
+    trouble = std::current_exception();
   }
+  print(common.json ? json : text);
+  if (trouble) std::rethrow_exception(trouble);
   say_cost(run, common.quiet);
   return 0;
 }

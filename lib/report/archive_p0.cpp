@@ -221,7 +221,7 @@ void write_archive(const std::filesystem::path& path, const RunInfo& run, const 
   for (std::size_t i = 0; i < found.surveys.size(); ++i) {
     const std::string name =
         i < found.survey_names.size() ? found.survey_names[i] : std::to_string(i);
-    report::put_survey(file, "/sink/" + name, found.surveys[i]);
+    report::put_survey(file, "/sink/" + report::group_name(name), found.surveys[i]);
   }
   file.attribute("/p0", "verdict", std::string(to_string(found.verdict)));
   file.attribute("/p0", "position_shift_change", found.position_shift_change);

@@ -19,6 +19,9 @@ void put_inputs(ArchiveWriter& file, const std::string& group, const Inputs& inp
 /// Everything a survey holds, under the group.
 void put_survey(ArchiveWriter& file, const std::string& group, const SinkSurvey& survey);
 
+/// The name with everything but letters and digits as '_': "text, no BOS" to "text_no_BOS".
+std::string group_name(const std::string& name);
+
 /// A column of numbers or strings, one row for each entry along `axis`.
 void put_column(ArchiveWriter& file, const std::string& path, const std::vector<double>& values,
                 const std::string& axis, const std::string& unit, const std::string& note);

@@ -17,11 +17,15 @@ std::string show_loss(const Effect& effect) {
   return effect.loss_change ? show_change(effect.loss_change->mean) : "";
 }
 
-// "self-mask {0,1}" already says what is done; "m1" needs the kind beside it.
-std::string show_name(const Effect& effect) {
-  if (effect.kind.empty()) return effect.name;
-  if (effect.name.empty()) return effect.kind;
-  return effect.name + ", " + effect.kind;
+std::string show_name(const Effect& effect, Naming naming) {
+  const bool kind = naming == Naming::with_kind && !effect.kind.empty() && !effect.name.empty();
+  return kind ? effect.name + ", " + effect.kind : effect.name.empty() ? effect.kind : effect.name;
+}
+
+// Shares of a sink that is not there to begin with mean nothing.
+std::string show_removed(double removed) {
+  constexpr double kSense = 5.0;
+  return std::abs(removed) <= kSense ? show_share(removed) : "-";
 }
 
 }  // namespace
@@ -75,7 +79,7 @@ std::string knockout_table(const std::vector<Effect>& effects) {
         continue;
       }
       const Effect& effect = *found->second;
-      row.push_back(show_share(effect.removed) + " / " + show_norm(effect.norm.mean));
+      row.push_back(show_removed(effect.removed) + " / " + show_norm(effect.norm.mean));
       if (strongest == nullptr || effect.removed > strongest->removed) strongest = &effect;
     }
     row.push_back(show_loss(*strongest));
@@ -85,19 +89,31 @@ std::string knockout_table(const std::vector<Effect>& effects) {
   return columns(titles, table);
 }
 
-std::string effect_table(const std::vector<Effect>& effects) {
+std::string effect_table(const std::vector<Effect>& effects, Naming naming) {
   if (effects.empty()) return "";
+  const bool places = std::any_of(effects.begin(), effects.end(), [&](const Effect& effect) {
+    return effect.where != effects.front().where;
+  });
+  const bool losses = std::any_of(effects.begin(), effects.end(),
+                                  [](const Effect& effect) { return effect.loss_change.has_value(); });
+  std::vector<std::string> titles = {"<edit", "<sink", "removed", "norm", "next norm"};
+  if (places) titles.insert(titles.begin() + 1, "<where");
+  if (losses) titles.emplace_back("loss");
+  titles.emplace_back("<outcome");
   Rows table;
   for (const Effect& effect : effects) {
-    table.push_back({show_name(effect), effect.where, show_estimate(effect.value),
-                     show_share(effect.removed), show_norm(effect.norm.mean),
-                     std::isfinite(effect.other_norm)
-                         ? fmt::format("{} at {}", show_norm(effect.other_norm), effect.other_position)
-                         : "-",
-                     show_loss(effect), effect.outcome});
+    std::vector<std::string> row = {
+        show_name(effect, naming), show_estimate(effect.value), show_removed(effect.removed),
+        show_norm(effect.norm.mean),
+        std::isfinite(effect.other_norm)
+            ? fmt::format("{} at {}", show_norm(effect.other_norm), effect.other_position)
+            : "-"};
+    if (places) row.insert(row.begin() + 1, effect.where);
+    if (losses) row.push_back(show_loss(effect));
+    row.push_back(effect.outcome);
+    table.push_back(std::move(row));
   }
-  return columns({"<edit", "<where", "<sink", "removed", "norm", "next norm", "loss", "<outcome"},
-                 table);
+  return columns(titles, table);
 }
 
 std::string self_mask_table(const std::vector<SelfMask>& masks) {
@@ -125,7 +141,7 @@ std::string ladder_table(const std::vector<Rung>& ladder) {
   }
   // The claims are sentences: each stands under its row.
   const std::string lines = columns({"<rung", "<name", "<", "value", "null", "<interval"}, table);
-  std::size_t from = lines.find('\n') + 1;
+  std::size_t from = lines.find('\n', lines.find('\n') + 1) + 1;  // after titles and rule
   std::string text = lines.substr(0, from);
   for (const Rung& rung : ladder) {
     const std::size_t end = lines.find('\n', from) + 1;

@@ -12,7 +12,10 @@ namespace plumb::report {
 std::string ledger_table(const std::vector<LedgerRow>& rows, double total);
 /// A row for each component, a pair of columns for each kind of ablation.
 std::string knockout_table(const std::vector<Effect>& effects);
-std::string effect_table(const std::vector<Effect>& effects);
+/// Whether an edit's kind is part of what it is called.
+enum class Naming { with_kind, by_name };
+/// Columns that say the same or nothing in every row are left out.
+std::string effect_table(const std::vector<Effect>& effects, Naming naming = Naming::with_kind);
 std::string self_mask_table(const std::vector<SelfMask>& masks);
 std::string ladder_table(const std::vector<Rung>& ladder);
 

@@ -78,12 +78,12 @@ std::string wave_part(const WaveReport& wave, std::size_t number, const Tokenize
                 : fmt::format("  Smallest set that is enough: {{{}}}\n", fmt::join(wave.smallest_mask, ", "));
   }
   text += part("A run in which the token stands behind a prefix, with parts of position 0 pasted in:",
-               effect_table(wave.restored));
-  text += part("Norm or direction? Edits of position 0's whole state:", effect_table(wave.state));
-  text += part("What the first blocks tell position 0:", effect_table(wave.signal));
-  text += part("What the sink is used for:", effect_table(wave.use));
+               effect_table(wave.restored, Naming::by_name));
+  text += part("Norm or direction? Edits of position 0's whole state:", effect_table(wave.state, Naming::by_name));
+  text += part("What the first blocks tell position 0:", effect_table(wave.signal, Naming::by_name));
+  text += part("What the sink is used for:", effect_table(wave.use, Naming::by_name));
   for (const std::string& sentence : wave.dependence) text += "\n" + wrap(sentence);
-  text += part("Edits behind that:", effect_table(wave.dependence_effects));
+  text += part("Edits behind that:", effect_table(wave.dependence_effects, Naming::by_name));
   return text + "\n" + vocabulary_part(wave, tokenizer);
 }
 
@@ -94,8 +94,7 @@ std::string p0_text(const RunInfo& run, const P0Report& found, const Tokenizer* 
   text += verdict_part(found);
   for (std::size_t i = 0; i < found.surveys.size(); ++i) {
     const SinkSurvey& survey = found.surveys[i];
-    const std::string name = i < found.survey_names.size() ? found.survey_names[i] : "";
-    text += heading(fmt::format("Sink at position 0, {}: {}", name, show_inputs(survey)));
+    text += heading("Sink at position 0: " + show_inputs(survey));
     if (i == 0) text += layer_table(survey) + "\n";
     text += survey_notes(survey, tokenizer);
   }

@@ -64,6 +64,19 @@ void put_secondary(ArchiveWriter& file, const std::string& group,
 
 }  // namespace
 
+std::string group_name(const std::string& name) {
+  std::string result;
+  for (const char c : name) {
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+    if (plain) {
+      result += c;
+    } else if (!result.empty() && result.back() != '_') {
+      result += '_';
+    }
+  }
+  return result;
+}
+
 void put_column(ArchiveWriter& file, const std::string& path, const std::vector<double>& values,
                 const std::string& axis, const std::string& unit, const std::string& note) {
   file.dataset(path, at::tensor(values, at::kDouble), {{axis}, unit, note});
@@ -151,6 +164,8 @@ void put_survey(ArchiveWriter& file, const std::string& group, const SinkSurvey&
          "mean squared distance to the mean over sequences" + half);
   tensor("p0_mean_state", survey.p0_mean_state, {"half_layer", "d_model"}, "stream",
          "position 0's state, mean over sequences" + half);
+  tensor("separability", survey.separability, {"half_layer"}, "area under the curve",
+         "a linear detector of position 0, trained on every other sequence, tested on the rest" + half);
   put_column(file, group + "/loss",
              std::vector<double>{survey.loss.mean, survey.loss.low, survey.loss.high}, "mean_low_high",
              "nats per predicted token", "mean and its 95 % bootstrap interval");
@@ -169,8 +184,8 @@ void write_archive(const std::filesystem::path& path, const RunInfo& run,
   report::put_provenance(file, run, report::dump(options));
   for (std::size_t i = 0; i < conditions.size(); ++i) {
     const Condition& condition = conditions[i];
-    report::put_inputs(file, i == 0 ? "/inputs" : "/inputs/" + condition.name, condition.inputs);
-    report::put_survey(file, "/sink/" + condition.name, condition.survey);
+    report::put_inputs(file, i == 0 ? "/inputs" : "/inputs/" + report::group_name(condition.name), condition.inputs);
+    report::put_survey(file, "/sink/" + report::group_name(condition.name), condition.survey);
   }
   file.close();
 }

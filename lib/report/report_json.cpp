@@ -108,7 +108,8 @@ void put_survey(Json& into, const SinkSurvey& survey) {
   into["norm"] = {{"index", half_layers(survey.p0_norm)},
                   {"p0", to_json(survey.p0_norm)},
                   {"median", to_json(survey.median_norm)},
-                  {"p0_cosine", to_json(survey.p0_cosine)}};
+                  {"p0_cosine", to_json(survey.p0_cosine)},
+                  {"separability", to_json(survey.separability)}};
   into["loss"] = survey.loss.mean;
   into["loss_interval"] = Json::array({survey.loss.low, survey.loss.high});
   into["steps"] = Json::array();

@@ -41,12 +41,10 @@ std::string wave_sentence(const WaveReport& wave) {
   std::string text = report::show_layers(wave.wave.onset, wave.wave.last) + ": ";
   text.front() = 'L';
   text += describe(wave.verdict);
-  if (!wave.writers.empty()) {
-    text += ", written by " + list_of(wave.writers);
-    if (wave.blocks.size() == 1) text += fmt::format(" in block {}", wave.blocks.front());
-    if (wave.blocks.size() > 1) text += fmt::format(" in blocks {}", fmt::join(wave.blocks, ", "));
-  }
-  if (!wave.upstream.empty()) text += "; needs " + list_of(wave.upstream) + " before them";
+  if (!wave.writers.empty()) text += ", written by " + list_of(wave.writers);
+  if (!wave.upstream.empty()) text += fmt::format(", which need{} {}", wave.writers.size() == 1 ? "s" : "", list_of(wave.upstream));
+  if (wave.blocks.size() == 1) text += fmt::format(" (block {})", wave.blocks.front());
+  if (wave.blocks.size() > 1) text += fmt::format(" (blocks {})", fmt::join(wave.blocks, ", "));
   if (!wave.erasers.empty()) text += "; erased by " + list_of(wave.erasers);
   if (!wave.backups.empty()) text += "; alternatives for each other: " + sets_of(wave.backups);
   return text + ".";

@@ -6,73 +6,66 @@
 #include <cmath>
 #include <numeric>
 
+#include "plumb/report.h"
 #include "plumb/version.h"
 
 namespace plumb::report {
 namespace {
 
-bool starts_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) != 0x80U; }
-
-// At most `most` characters, the last of them an ellipsis if there were more.
+// At most `most` columns, the last of them an ellipsis if there was more.
 std::string cut(const std::string& text, std::size_t most) {
-  if (width(text) <= most) return text;
-  std::size_t seen = 0;
-  std::size_t end = 0;
-  while (end < text.size() && (seen += starts_character(text[end]) ? 1 : 0) < most) ++end;
+  if (display_width(text) <= most) return text;
+  std::size_t end = text.size();
+  while (end > 0 && display_width(text.substr(0, end)) >= most) --end;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;
   return text.substr(0, end) + "…";
-}
-
-std::string pad(const std::string& text, std::size_t to, bool left) {
-  const std::size_t now = width(text);
-  const std::string space(to > now ? to - now : 0, ' ');
-  return left ? text + space : space + text;
 }
 
 }  // namespace
 
-std::size_t width(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), starts_character));
-}
-
 std::string columns(const std::vector<std::string>& titles,
-                    const std::vector<std::vector<std::string>>& rows, std::size_t indent) {
+                    const std::vector<std::vector<std::string>>& rows) {
   constexpr std::size_t kGap = 2;
   constexpr std::size_t kNarrowest = 8;
-  std::vector<bool> left;
-  std::vector<std::string> names;
+  std::vector<Table::Column> header;
   std::vector<std::size_t> widths;
   for (const std::string& title : titles) {
-    left.push_back(title.starts_with('<'));
-    names.push_back(left.back() ? title.substr(1) : title);
-    widths.push_back(width(names.back()));
+    const bool left = title.starts_with('<');
+    header.push_back({left ? title.substr(1) : title,
+                      left ? Table::Align::left : Table::Align::right});
+    widths.push_back(display_width(header.back().title));
   }
   for (const auto& row : rows) {
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
-  }
-  const std::size_t total = std::accumulate(widths.begin(), widths.end(), std::size_t{0}) +
-                            kGap * (widths.size() - 1) + indent;
-  if (total > kPageWidth) {
-    std::size_t widest = widths.size();
-    for (std::size_t i = 0; i < widths.size(); ++i) {
-      if (left[i] && (widest == widths.size() || widths[i] > widths[widest])) widest = i;
-    }
-    if (widest < widths.size()) {
-      const std::size_t excess = total - kPageWidth;
-      widths[widest] = std::max(kNarrowest, widths[widest] - std::min(widths[widest], excess));
-    }
-  }
-  std::string text;
-  const auto print = [&](const std::vector<std::string>& row) {
-    std::string line(indent, ' ');
     for (std::size_t i = 0; i < row.size(); ++i) {
-      if (i > 0) line += std::string(kGap, ' ');
-      line += pad(cut(row[i], widths[i]), widths[i], left[i]);
+      widths[i] = std::max(widths[i], display_width(row[i]));
     }
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
-  };
-  print(names);
-  for (const auto& row : rows) print(row);
+  }
+  // The widest left column gives way where the page is too narrow.
+  const std::size_t total = std::accumulate(widths.begin(), widths.end(), kGap * widths.size());
+  std::size_t widest = widths.size();
+  for (std::size_t i = 0; i < widths.size(); ++i) {
+    if (header[i].align == Table::Align::right) continue;
+    if (widest == widths.size() || widths[i] > widths[widest]) widest = i;
+  }
+  if (total > kPageWidth && widest < widths.size()) {
+    const std::size_t excess = total - kPageWidth;
+    widths[widest] = std::max(kNarrowest, widths[widest] - std::min(widths[widest], excess));
+  }
+  Table table(std::move(header));
+  for (std::vector<std::string> row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) row[i] = cut(row[i], widths[i]);
+    table.add_row(std::move(row));
+  }
+  return indented(table.text());
+}
+
+std::string indented(const std::string& lines) {
+  std::string text;
+  for (std::size_t from = 0; from < lines.size();) {
+    const std::size_t end = std::min(lines.find('\n', from), lines.size() - 1) + 1;
+    text += "  " + lines.substr(from, end - from);
+    from = end;
+  }
   return text;
 }
 
@@ -84,7 +77,7 @@ std::string wrap(std::string_view text, std::size_t indent, std::size_t hang) {
     const std::size_t end = std::min(text.find(' '), text.size());
     const std::string word(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
-    if (!empty && width(line) + 1 + width(word) > kPageWidth) {
+    if (!empty && display_width(line) + 1 + display_width(word) > kPageWidth) {
       result += line + "\n";
       line = std::string(hang, ' ');
       empty = true;
@@ -96,7 +89,7 @@ std::string wrap(std::string_view text, std::size_t indent, std::size_t hang) {
 }
 
 std::string heading(const std::string& text) {
-  return "\n" + text + "\n" + std::string(width(text), '-') + "\n";
+  return "\n" + text + "\n" + std::string(display_width(text), '-') + "\n";
 }
 
 std::string show_count(std::int64_t value) {
@@ -107,11 +100,7 @@ std::string show_count(std::int64_t value) {
   return (value < 0 ? "-" : "") + digits;
 }
 
-std::string show_norm(double value) {
-  if (!std::isfinite(value)) return "-";
-  if (std::abs(value) >= 100.0) return show_count(std::llround(value));
-  return fmt::format("{:.{}f}", value, std::abs(value) >= 10.0 ? 1 : 2);
-}
+std::string show_norm(double value) { return std::isfinite(value) ? format_number(value) : "-"; }
 
 std::string show_share(double value) {
   if (!std::isfinite(value)) return "-";
@@ -122,7 +111,8 @@ std::string show_share(double value) {
 }
 
 std::string show_value(double value) {
-  return std::isfinite(value) ? fmt::format("{:.3f}", value) : "-";
+  if (!std::isfinite(value)) return "-";
+  return std::abs(value) >= 100.0 ? format_number(value) : fmt::format("{:.3f}", value);
 }
 
 std::string show_change(double value) {
@@ -131,15 +121,12 @@ std::string show_change(double value) {
 
 std::string show_interval(double low, double high) {
   if (!std::isfinite(low) || !std::isfinite(high)) return "";
-  const auto show = [](double v) {
-    return std::abs(v) >= 100.0 ? show_norm(v) : fmt::format("{:.3f}", v);
-  };
-  return fmt::format("[{}, {}]", show(low), show(high));
+  return fmt::format("[{}, {}]", show_value(low), show_value(high));
 }
 
 std::string show_estimate(const Estimate& value) {
   if (!std::isfinite(value.mean)) return "-";
-  return fmt::format("{} {}", show_value(value.mean), show_interval(value.low, value.high));
+  return show_value(value.mean) + " " + show_interval(value.low, value.high);
 }
 
 std::string show_layers(int first, int last) {

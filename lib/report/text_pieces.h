@@ -16,14 +16,12 @@ namespace plumb::report {
 
 inline constexpr std::size_t kPageWidth = 110;
 
-/// Characters of UTF-8 text, each taken to be one column wide.
-std::size_t width(std::string_view text);
-
-/// Rows of cells under a row of titles, columns padded to their widest cell. Columns whose title
-/// starts with '<' stand to the left (the mark is not printed), others to the right. A row that does
-/// not fit the page has its widest left column cut.
+/// A table, indented. Columns whose title starts with '<' stand to the left (the mark is not printed),
+/// others to the right. What does not fit the page has its widest left column cut.
 std::string columns(const std::vector<std::string>& titles,
-                    const std::vector<std::vector<std::string>>& rows, std::size_t indent = 2);
+                    const std::vector<std::vector<std::string>>& rows);
+/// Every line two columns further right.
+std::string indented(const std::string& lines);
 
 /// Paragraph broken at spaces, later lines indented by `hang`.
 std::string wrap(std::string_view text, std::size_t indent = 2, std::size_t hang = 2);
@@ -32,7 +30,7 @@ std::string wrap(std::string_view text, std::size_t indent = 2, std::size_t hang
 std::string heading(const std::string& text);
 
 std::string show_count(std::int64_t value);   ///< "1,234,567"
-std::string show_norm(double value);          ///< "22,644", "53.1", "2.07"
+std::string show_norm(double value);          ///< "22644", "53.1", "2.07"
 std::string show_share(double value);         ///< "94 %"
 std::string show_value(double value);         ///< "0.349"
 std::string show_change(double value);        ///< "+0.387"

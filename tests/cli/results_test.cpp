@@ -1,0 +1,190 @@
+// What the commands print and write on planted models, whose truth is known.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "cli/program.h"
+#include "plumb/archive.h"
+#include "plumb/version.h"
+#include "support/paths.h"
+
+namespace plumb::test {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+Json document(const std::vector<std::string>& arguments) {
+  const Outcome outcome = run_plumb(arguments);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  Json json = Json::parse(outcome.out, nullptr, /*allow_exceptions=*/false);
+  EXPECT_TRUE(json.is_object()) << outcome.out.substr(0, 200);
+  return json;
+}
+
+std::string first_lines(const std::string& text, int count) {
+  std::size_t end = 0;
+  for (int i = 0; i < count && end != std::string::npos; ++i) end = text.find('\n', end + 1);
+  return text.substr(0, end);
+}
+
+/// The keys that every document promises.
+void expect_frame(const Json& json, const std::string& command) {
+  EXPECT_EQ(json.at("plumb"), version());
+  EXPECT_EQ(json.at("command"), command);
+  const Json& model = json.at("model");
+  EXPECT_EQ(model.at("name"), "planted-positional-0");
+  EXPECT_EQ(model.at("sha256").get<std::string>().size(), 64U);
+  for (const char* key : {"family", "layers", "heads", "kv_heads", "d_model", "vocab"}) {
+    EXPECT_TRUE(model.contains(key)) << key;
+  }
+  EXPECT_TRUE(json.at("conventions").is_object());
+  EXPECT_TRUE(json.at("files").is_object());
+}
+
+void expect_inputs(const Json& inputs, int sequences, int length) {
+  EXPECT_EQ(inputs.at("sequences"), sequences);
+  EXPECT_EQ(inputs.at("length"), length);
+  EXPECT_TRUE(inputs.at("bos").is_null());
+  EXPECT_EQ(inputs.at("sha256").get<std::string>().size(), 64U);
+}
+
+TEST(Results, InspectPrintsTheSameEveryTime) {
+  const Outcome outcome = run_plumb({"inspect", "planted", "--quiet"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_EQ(first_lines(outcome.out, 1),
+            std::string("plumb ") + version() +
+                " inspect: planted-positional-0 (llama, 6 layers of 4 heads, width 128)");
+  EXPECT_NE(outcome.out.find("4 query heads, 2 key heads of width 32"), std::string::npos);
+  EXPECT_EQ(outcome.out, run_plumb({"inspect", "planted", "--quiet"}).out);
+}
+
+TEST(Results, InspectKeepsItsContract) {
+  const Json json = document({"inspect", "planted", "--json"});
+  expect_frame(json, "inspect");
+  EXPECT_GT(json.at("parameters").get<std::int64_t>(), 0);
+  EXPECT_GT(json.at("bytes_per_block").get<std::int64_t>(), 0);
+  EXPECT_EQ(json.at("tokenizer").at("size"), 257);
+  EXPECT_EQ(json.at("sites").at(0).at("name"), "embed");
+}
+
+TEST(Results, SinkKeepsItsContractAndSeesThePlantedSink) {
+  const Json json = document({"sink", "planted", "--random", "4,32", "--json", "--threads", "1"});
+  expect_frame(json, "sink");
+  expect_inputs(json.at("inputs"), 4, 32);
+  const Json& sink = json.at("sink");
+  ASSERT_EQ(sink.at("mean").size(), 6U);
+  EXPECT_EQ(sink.at("mean").at(0).size(), 4U);
+  EXPECT_EQ(sink.at("rate").size(), 6U);
+  EXPECT_EQ(sink.at("epsilon"), 0.3);
+  EXPECT_EQ(sink.at("queries"), "no_self");
+  EXPECT_EQ(sink.at("pool"), "per_sample");
+  ASSERT_EQ(json.at("norm").at("index").size(), 13U);
+  EXPECT_EQ(json.at("norm").at("index").at(1), 0.5);
+  EXPECT_EQ(json.at("norm").at("p0").size(), 13U);
+  EXPECT_EQ(json.at("norm").at("median").size(), 13U);
+  EXPECT_GT(json.at("loss").get<double>(), 0.0);
+  ASSERT_EQ(json.at("waves").size(), 1U);
+  EXPECT_EQ(json.at("waves").at(0).at("onset"), 2);  // the layer after the planted write
+  EXPECT_EQ(json.at("waves").at(0).at("last"), 5);
+}
+
+TEST(Results, SinkIsNotSeenWhereNoneWasPlanted) {
+  for (const char* model : {"planted:none", "planted:norm_only", "planted:token"}) {
+    const Json json = document({"sink", model, "--random", "4,32", "--json"});
+    EXPECT_TRUE(json.at("waves").empty()) << model;
+  }
+  const Json token =
+      document({"sink", "planted:token", "--random", "4,32", "--bos", "256", "--json"});
+  EXPECT_EQ(token.at("waves").size(), 1U);
+  EXPECT_EQ(token.at("inputs").at("bos"), 256);
+}
+
+TEST(Results, SinkWritesWhatItPrints) {
+  const fs::path out = scratch_dir() / "made" / "here";
+  const Outcome outcome =
+      run_plumb({"sink", "planted", "--random", "4,16", "--out", out.string(), "--json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  std::ifstream file(out / "sink.json");
+  const std::string written{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_EQ(written, outcome.out);
+  const Archive archive(out / "sink.h5");
+  EXPECT_TRUE(archive.has("/inputs/tokens"));
+  EXPECT_EQ(archive.tensor("/sink/none/mean").sizes(), at::IntArrayRef({6, 4}));
+  EXPECT_EQ(archive.attribute("/provenance", "command"), "sink");
+}
+
+TEST(Results, FlagsMayStandBeforeTheCommand) {
+  const Json json = document({"--json", "--seed", "3", "sink", "planted", "--random", "2,8"});
+  EXPECT_EQ(json.at("model").at("name"), "planted-positional-3");
+}
+
+TEST(Results, ThreadsDoNotChangeTheNumbers) {
+  const std::vector<std::string> line = {"sink", "planted", "--random", "4,32", "--json"};
+  auto one = line;
+  auto two = line;
+  one.insert(one.end(), {"--threads", "1"});
+  two.insert(two.end(), {"--threads", "2"});
+  EXPECT_EQ(document(one).at("sink"), document(two).at("sink"));
+}
+
+TEST(Results, P0FindsThePlantedCircuitAndWritesEverything) {
+  const fs::path out = scratch_dir() / "p0";
+  const Json json = document({"p0", "planted", "--random", "12,48", "--out", out.string(), "--json",
+                              "--causal-length", "48", "--causal-sequences", "8",
+                              "--self-mask-position", "20"});
+  expect_frame(json, "p0");
+  expect_inputs(json.at("inputs"), 12, 48);
+  EXPECT_EQ(json.at("verdict"), "positional");
+  ASSERT_EQ(json.at("waves").size(), 1U);
+  const Json& wave = json.at("waves").at(0);
+  EXPECT_EQ(wave.at("onset"), 2);
+  EXPECT_EQ(wave.at("last"), 5);
+  EXPECT_EQ(wave.at("verdict"), "positional");
+  EXPECT_FALSE(wave.at("blocks").empty());
+  ASSERT_FALSE(wave.at("ladder").empty());
+  for (const Json& rung : wave.at("ladder")) {
+    EXPECT_TRUE(rung.at("level").get<std::string>().starts_with("L"));
+    EXPECT_TRUE(rung.contains("value") && rung.contains("null"));
+    EXPECT_EQ(rung.at("interval").size(), 2U);
+    const std::string holds = rung.at("holds");
+    EXPECT_TRUE(holds == "yes" || holds == "no" || holds == "untested") << holds;
+  }
+  EXPECT_FALSE(json.at("circuit").at("nodes").empty());
+  EXPECT_FALSE(json.at("circuit").at("edges").empty());
+  for (const char* name : {"p0.h5", "p0.json", "p0.txt", "p0.dot"}) {
+    EXPECT_TRUE(fs::exists(out / name)) << name;
+  }
+  const Archive archive(out / "p0.h5");
+  for (const char* path : {"/inputs/tokens", "/p0/wave1/direction", "/p0/wave1/knockouts/removed",
+                           "/p0/wave1/ledger/components/p0", "/p0/wave1/ladder/value",
+                           "/circuit/nodes/name", "/circuit/edges/score"}) {
+    EXPECT_TRUE(archive.has(path)) << path;
+  }
+}
+
+TEST(Results, P0SaysWhereThereIsNoCircuit) {
+  const fs::path out = scratch_dir();
+  const Json json = document({"p0", "planted:none", "--random", "8,48", "--out", out.string(),
+                              "--json", "--causal-length", "48"});
+  EXPECT_EQ(json.at("verdict"), "none");
+  EXPECT_TRUE(json.at("waves").empty());
+}
+
+TEST(Results, ASignalEndsTheRunWithOneLine) {
+  const fs::path out = scratch_dir();
+  Started job({"p0", "planted", "--out", out.string(), "--threads", "1"});
+  // Loading takes longer than this, so that the signal meets the run before its end.
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  const Outcome outcome = job.stop(SIGINT);
+  EXPECT_EQ(outcome.code, 130) << outcome.err;
+  EXPECT_EQ(outcome.err, "plumb: error: interrupted; nothing was saved\n");
+  EXPECT_FALSE(fs::exists(out / "p0.json"));
+}
+
+}  // namespace
+}  // namespace plumb::test
