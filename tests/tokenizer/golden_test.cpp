@@ -1,8 +1,6 @@
 // Token ids against the reference implementation; make_tokenizer_goldens.py made golden.json.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
 #include "support/paths.h"
 #include "tokenizer/support.h"
 
@@ -20,17 +18,6 @@ void expect_golden(const Tokenizer& tokenizer, const std::string& name) {
     const auto text = golden.at("texts")[i].get<std::string>();
     EXPECT_EQ(tokenizer.encode(text), ids[i].get<Ids>()) << name << ", text " << i << ": " << text;
   }
-}
-
-std::filesystem::path cached_model(const std::string& file) {
-  const auto given = [](const char* name) {
-    const char* value = std::getenv(name);
-    return std::filesystem::path(value == nullptr ? "" : value);
-  };
-  if (!given("PLUMB_MODELS").empty()) return given("PLUMB_MODELS") / file;
-  const auto cache =
-      given("XDG_CACHE_HOME").empty() ? given("HOME") / ".cache" : given("XDG_CACHE_HOME");
-  return cache / "plumb" / "models" / file;
 }
 
 class TokenizerGolden : public testing::TestWithParam<const char*> {};
@@ -75,7 +62,7 @@ TEST(TokenizerSharedNeox, GivesTheIdsOfTheReference) {
 
 TEST(TokenizerSmollm2, GivesTheGoldenIds) {
   const auto golden_path = test::shared_dir() / "models" / "smollm2" / "smollm2_golden.json";
-  const auto model = cached_model("smollm2-135m.gguf");
+  const auto model = test::model_file("smollm2-135m.gguf");
   for (const auto& path : {golden_path, model}) {
     if (!std::filesystem::exists(path)) GTEST_SKIP() << "missing " << path;
   }
@@ -92,7 +79,7 @@ TEST(TokenizerSmollm2, GivesTheGoldenIds) {
 }
 
 TEST(TokenizerSmollm2, ReadsItsSpecialTokens) {
-  const auto model = cached_model("smollm2-135m.gguf");
+  const auto model = test::model_file("smollm2-135m.gguf");
   if (!std::filesystem::exists(model)) GTEST_SKIP() << "missing " << model;
   const Tokenizer tokenizer = Tokenizer::open(model);
   EXPECT_EQ(tokenizer.size(), 49152);
