@@ -1,0 +1,243 @@
+// Whole models in GGUF files: those that PyPI's gguf wrote, ones made here, and SmolLM2.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <numbers>
+#include <string>
+#include <vector>
+
+#include "checkpoint/files.h"
+#include "plumb/checkpoint.h"
+#include "plumb/hash.h"
+#include "support/paths.h"
+
+namespace plumb {
+namespace {
+
+namespace fs = std::filesystem;
+
+using test::expect_error;
+using test::GgufBuilder;
+
+void expect_golden(const std::string& model) {
+  const fs::path directory = test::source_dir() / "tests/golden/gguf";
+  const auto golden = nlohmann::json::parse(test::read_bytes(directory / "expected.json"));
+  const Checkpoint checkpoint = Checkpoint::open(directory / (model + ".gguf"));
+  EXPECT_EQ(checkpoint.format(), "gguf");
+  EXPECT_EQ(checkpoint.name(), model);
+  std::size_t seen = 0;
+  for (const Weight weight : all_weights()) {
+    if (!checkpoint.has(weight)) continue;
+    const at::Tensor values = checkpoint.read(weight);
+    const std::string name = weight_name(weight);
+    EXPECT_EQ(sha256_hex(values.data_ptr<float>(), static_cast<std::size_t>(values.numel()) * 4),
+              golden["sha256 of float32"][model][name].get<std::string>())
+        << name;
+    EXPECT_TRUE(at::equal(checkpoint.read(weight, 0, at::kDouble), values.to(at::kDouble))) << name;
+    if (values.dim() == 2) {
+      EXPECT_TRUE(at::equal(checkpoint.read_rows(weight, {5, 2}),
+                            values.index_select(0, at::tensor(std::vector<std::int64_t>{5, 2}))))
+          << name;
+    }
+    ++seen;
+  }
+  EXPECT_EQ(seen, golden["sha256 of float32"][model].size());
+}
+
+TEST(GgufModel, LlamaEqualsTheReferenceBitForBit) {
+  expect_golden("llama");
+  const auto path = test::source_dir() / "tests/golden/gguf/llama.gguf";
+  const ModelConfig config = Checkpoint::open(path).config();
+  EXPECT_EQ(config.family, "llama");
+  EXPECT_EQ(config.rope.theta, 5000);
+  EXPECT_EQ(config.rope.dims, 16);
+  EXPECT_EQ(config.norm_eps, static_cast<double>(1e-5F));
+  EXPECT_TRUE(config.qkv_bias && !config.out_bias && !config.tied);
+}
+
+TEST(GgufModel, Gpt2EqualsTheReferenceBitForBit) {
+  expect_golden("gpt2");
+  const ModelConfig config =
+      Checkpoint::open(test::source_dir() / "tests/golden/gguf/gpt2.gguf").config();
+  EXPECT_EQ(config.positions, Positions::learned);
+  EXPECT_EQ(config.norm, Norm::layer);
+  EXPECT_TRUE(config.tied && config.qkv_bias && !config.gated_mlp);
+}
+
+/// One layer of width 4, two heads of two channels each, in F32.
+struct TinyLlama {
+  std::string architecture = "llama";
+  GgufBuilder build;
+
+  explicit TinyLlama(std::string name = "llama") : architecture(std::move(name)) {
+    build.string("general.architecture", architecture);
+    const auto key = [&](const char* field) { return architecture + "." + field; };
+    build.u32(key("block_count"), 1)
+        .u32(key("embedding_length"), 4)
+        .u32(key("feed_forward_length"), 2)
+        .u32(key("attention.head_count"), 1)
+        .u32(key("context_length"), 16)
+        .f32(key("attention.layer_norm_rms_epsilon"), 1e-5F);
+    matrix("token_embd.weight", 3);
+    vector("output_norm.weight");
+    vector("blk.0.attn_norm.weight");
+    vector("blk.0.ffn_norm.weight");
+    matrix("blk.0.attn_q.weight", 4);
+    matrix("blk.0.attn_k.weight", 4);
+    matrix("blk.0.attn_v.weight", 4);
+    matrix("blk.0.attn_output.weight", 4);
+    matrix("blk.0.ffn_gate.weight", 2);
+    matrix("blk.0.ffn_up.weight", 2);
+    build.tensor("blk.0.ffn_down.weight", {2, 4}, 0, std::string(32, '\0'));
+  }
+  void matrix(const std::string& name, std::uint64_t rows) {
+    std::vector<float> values;
+    for (std::uint64_t row = 0; row < rows; ++row) {
+      for (int column = 0; column < 4; ++column) {
+        values.push_back(static_cast<float>(row) + 0.125F * static_cast<float>(column));
+      }
+    }
+    build.tensor(name, {4, rows}, 0, test::floats(values));
+  }
+  void vector(const std::string& name) { build.tensor(name, {4}, 0, test::floats({1, 1, 1, 1})); }
+  fs::path write() const {
+    const fs::path path = test::scratch_dir() / "tiny.gguf";
+    test::write_bytes(path, build.bytes());
+    return path;
+  }
+};
+
+at::Tensor first_column(const at::Tensor& matrix) { return matrix.select(1, 0); }
+
+TEST(GgufModel, RotatedRowsAreReorderedForLlamaOnly) {
+  const Checkpoint llama = Checkpoint::open(TinyLlama().write());
+  // One head of 4 channels: stored rows are pairs (0, 1), (2, 3); half-split pairs i with i + 2.
+  EXPECT_TRUE(at::equal(first_column(llama.read(Weight::q)), at::tensor({0.F, 2.F, 1.F, 3.F})));
+  EXPECT_TRUE(at::equal(first_column(llama.read(Weight::k)), at::tensor({0.F, 2.F, 1.F, 3.F})));
+  EXPECT_TRUE(at::equal(first_column(llama.read(Weight::v)), at::tensor({0.F, 1.F, 2.F, 3.F})));
+  const Checkpoint qwen = Checkpoint::open(TinyLlama("qwen2").write());
+  EXPECT_TRUE(at::equal(first_column(qwen.read(Weight::q)), at::tensor({0.F, 1.F, 2.F, 3.F})));
+  EXPECT_EQ(qwen.config().family, "qwen2");
+}
+
+TEST(GgufModel, RefusesOtherArchitecturesAndSettings) {
+  const auto refuses = [](const TinyLlama& model, ErrorKind kind,
+                          const std::vector<std::string>& parts) {
+    const fs::path path = model.write();
+    std::vector<std::string> all = parts;
+    all.push_back(path.string());
+    expect_error([&] { Checkpoint::open(path); }, kind, all);
+  };
+  refuses(TinyLlama("gemma2"), ErrorKind::unsupported, {"\"gemma2\"", "gpt2, llama, qwen2, qwen3"});
+  TinyLlama windowed;
+  windowed.build.u32("llama.attention.sliding_window", 8);
+  refuses(windowed, ErrorKind::unsupported, {"llama.attention.sliding_window"});
+  TinyLlama experts;
+  experts.build.u32("llama.expert_count", 8);
+  refuses(experts, ErrorKind::unsupported, {"llama.expert_count"});
+  TinyLlama no_experts;
+  no_experts.build.u32("llama.expert_count", 0);
+  EXPECT_NO_THROW(Checkpoint::open(no_experts.write()));
+  TinyLlama partial;
+  partial.build.u32("llama.rope.dimension_count", 2);
+  refuses(partial, ErrorKind::unsupported, {"llama.rope.dimension_count"});
+  TinyLlama long_rope;
+  long_rope.build.string("llama.rope.scaling.type", "longrope");
+  refuses(long_rope, ErrorKind::unsupported, {"\"longrope\""});
+  TinyLlama sizes;
+  sizes.build.u32("llama.vocab_size", 4);
+  refuses(sizes, ErrorKind::bad_file, {"\"token_embd.weight\"", "[3, 4]", "[4, 4]"});
+  TinyLlama stray;
+  stray.vector("blk.0.attn_sinks.weight");
+  refuses(stray, ErrorKind::bad_file, {"\"blk.0.attn_sinks.weight\"", "no place"});
+  GgufBuilder nothing;
+  nothing.u32("k", 1);
+  const fs::path path = test::scratch_dir() / "none.gguf";
+  test::write_bytes(path, nothing.bytes());
+  expect_error([&] { Checkpoint::open(path); }, ErrorKind::bad_file, {"general.architecture"});
+}
+
+TEST(GgufModel, ReadsRopeScaling) {
+  TinyLlama linear;
+  linear.build.string("llama.rope.scaling.type", "linear").f32("llama.rope.scaling.factor", 4);
+  const Rope scaled = Checkpoint::open(linear.write()).config().rope;
+  EXPECT_EQ(scaled.scaling, RopeScaling::linear);
+  EXPECT_EQ(scaled.factor, 4);
+  TinyLlama yarn;
+  yarn.build.string("llama.rope.scaling.type", "yarn")
+      .f32("llama.rope.scaling.factor", 4)
+      .u32("llama.rope.scaling.original_context_length", 8);
+  const Rope stretched = Checkpoint::open(yarn.write()).config().rope;
+  EXPECT_EQ(stretched.scaling, RopeScaling::yarn);
+  EXPECT_EQ(stretched.original_context, 8);
+  EXPECT_DOUBLE_EQ(stretched.attention_factor, 0.1 * std::log(4.0) + 1);
+}
+
+TEST(GgufModel, RecognisesTheTableOfLlama3) {
+  const auto table = [](double factor, double theta) {
+    std::vector<float> divisors;
+    for (int i = 0; i < 2; ++i) {
+      const double wavelength = 2 * std::numbers::pi * std::pow(theta, i / 2.0);
+      const double smooth = std::min(1.0, std::max(0.0, (8192 / wavelength - 1) / 3));
+      divisors.push_back(static_cast<float>(1 / ((1 - smooth) / factor + smooth)));
+    }
+    return divisors;
+  };
+  constexpr float theta = 1e8F;
+  TinyLlama model;
+  model.build.f32("llama.rope.freq_base", theta);
+  model.build.tensor("rope_freqs.weight", {2}, 0, test::floats(table(8, theta)));
+  const Rope rope = Checkpoint::open(model.write()).config().rope;
+  EXPECT_EQ(rope.scaling, RopeScaling::llama3);
+  EXPECT_EQ(rope.factor, 8);
+  EXPECT_EQ(rope.original_context, 8192);
+  TinyLlama ones;
+  ones.build.tensor("rope_freqs.weight", {2}, 0, test::floats({1, 1}));
+  EXPECT_EQ(Checkpoint::open(ones.write()).config().rope.scaling, RopeScaling::none);
+  TinyLlama other;
+  other.build.tensor("rope_freqs.weight", {2}, 0, test::floats({2, 3}));
+  expect_error([&] { Checkpoint::open(other.write()); }, ErrorKind::unsupported, {"rope_freqs"});
+}
+
+TEST(Smollm2, ReadsAsDocumented) {
+  const fs::path path = test::model_file("smollm2-135m.gguf");
+  if (!fs::exists(path)) GTEST_SKIP() << path << " (fetch it with data/models/get smollm2-135m)";
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  EXPECT_EQ(checkpoint.sha256(),
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53");
+  EXPECT_EQ(checkpoint.name(), "smollm2-135m");
+  EXPECT_EQ(checkpoint.tensors().size(), 272U);
+  EXPECT_EQ(checkpoint.parameters(), 134515008);
+  const ModelConfig& config = checkpoint.config();
+  EXPECT_EQ(config.layers, 30);
+  EXPECT_EQ(config.heads, 9);
+  EXPECT_EQ(config.kv_heads, 3);
+  EXPECT_EQ(config.d_model, 576);
+  EXPECT_EQ(config.d_head, 64);
+  EXPECT_EQ(config.d_mlp, 1536);
+  EXPECT_EQ(config.vocab, 49152);
+  EXPECT_EQ(config.context, 8192);
+  EXPECT_EQ(config.rope.theta, 1e5);
+  EXPECT_EQ(config.norm_eps, 9.999999747378752e-06);
+  EXPECT_TRUE(config.tied);
+
+  // First weights of the first Q4_1 block, and of the Q8_0 embedding.
+  const at::Tensor q = checkpoint.read(Weight::q, 0, at::kDouble);
+  const std::vector<double> start = {-0.0963134765625, 0.1573486328125, -0.0963134765625,
+                                     -0.73046875, 1.1719970703125};
+  for (std::int64_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(q[0][i].item<double>(), start[static_cast<std::size_t>(i)]);
+  }
+  const at::Tensor embed = checkpoint.read_rows(Weight::embed, {0}, at::kDouble);
+  constexpr double printed = 5e-9;  // the reference gives eight digits
+  const std::vector<double> row = {-0.10654449, 0.03297806, 0.0481987, -0.02283096};
+  for (std::int64_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(embed[0][i].item<double>(), row[static_cast<std::size_t>(i)], printed);
+  }
+}
+
+}  // namespace
+}  // namespace plumb
