@@ -81,10 +81,10 @@ int run_p0(P0Flags flags, const std::string& command_line) {
 void offer_p0_options(CLI::App& app, P0Options& options) {
   offer(app, "--causal-sequences", "N", "Sequences that interventions run on (24)",
         [&options](const std::string& text) {
-          options.causal_sequences = whole("--causal-sequences", text, 1, 100'000);
+          options.causal_sequences = whole("--causal-sequences", text, 2, 100'000);
         });
   offer(app, "--causal-length", "T", "Positions of them (96)", [&options](const std::string& text) {
-    options.causal_length = whole("--causal-length", text, 2, 1'000'000);
+    options.causal_length = whole("--causal-length", text, 8, 1'000'000);
   });
   offer(app, "--self-mask-position", "K", "Position made to attend to itself alone (40)",
         [&options](const std::string& text) {
