@@ -35,6 +35,7 @@ struct P0Options {
   std::int64_t self_mask_position = 40; ///< position made to attend to itself alone
   std::int64_t prefix = 16;             ///< tokens put before the sequence for `displaced`
   std::uint64_t seed = 0;
+  std::vector<std::int64_t> donors = {}; ///< position > 0 that `resample` copies from, for each causal sequence; empty = drawn
   double necessary = 0.8;               ///< share of the excess over the null that a knock-out must remove
   double control = 0.1;                 ///< share that a control may remove
   double sufficient = 1.0 / 3.0;        ///< share of position 0's sink that a made sink must reach

@@ -29,6 +29,7 @@ class Decoder {
     at::Tensor x = tap_({Part::resid_pre, layer}, stream);
     x = x + tap_({Part::attn_out, layer}, attention(layer, x));
     x = tap_({Part::resid_mid, layer}, x);
+    if (ends_with_attention(layer)) return x;
     x = x + tap_({Part::mlp_out, layer}, mlp(layer, x));
     return tap_({Part::resid_post, layer}, x);
   }
@@ -61,6 +62,16 @@ class Decoder {
   at::Tensor head_norm(const at::Tensor& x, Weight gain, int layer) const {
     const at::Tensor scale = (x.square().mean(-1, true) + config_.norm_eps).rsqrt();
     return x * scale * model_.weight(gain, layer);
+  }
+
+  // Nobody reads the MLP of the last block of a run that stops there, unless the plan does.
+  bool ends_with_attention(int layer) const {
+    if (!inputs_.plan.until || layer + 1 != *inputs_.plan.until) return false;
+    for (const Part part : {Part::mlp_in, Part::ln2_scale, Part::mlp_pre, Part::mlp_up, Part::mlp_post,
+                            Part::mlp_out, Part::resid_post}) {
+      if (tap_.wants({part, layer})) return false;
+    }
+    return true;
   }
 
   bool rotates(int layer) const {

@@ -15,13 +15,19 @@ namespace plumb {
 
 namespace {
 
-// Rows of a tile's matrix products. Large enough that a product runs at the machine's rate, small
-// enough that a usual batch keeps every core busy.
-constexpr std::int64_t rows_per_tile = 64;
+// Rows of a tile's matrix products. From about 192 rows on, packing the weights costs little beside
+// the product itself; but a batch too small for a few such tiles is cut finer, down to 48 rows, so
+// that several cores have work.
+constexpr std::int64_t rows_per_tile = 192;
+constexpr std::int64_t fewest_rows = 48;
+constexpr std::int64_t tiles_wanted = 4;
 
+// First sequence and count of each tile: a function of the batch's shape alone.
 std::vector<std::pair<std::int64_t, std::int64_t>> cut(std::int64_t batch, std::int64_t length, bool whole) {
   const auto rows = batch * length;
-  const auto wanted = whole ? 1 : std::clamp<std::int64_t>((rows + rows_per_tile - 1) / rows_per_tile, 1, batch);
+  const auto by_size = (rows + rows_per_tile - 1) / rows_per_tile;
+  const auto by_count = std::min(tiles_wanted, rows / fewest_rows);
+  const auto wanted = whole ? 1 : std::clamp<std::int64_t>(std::max(by_size, by_count), 1, batch);
   const auto size = (batch + wanted - 1) / wanted;
   std::vector<std::pair<std::int64_t, std::int64_t>> tiles;
   for (std::int64_t first = 0; first < batch; first += size) {

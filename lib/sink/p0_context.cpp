@@ -32,6 +32,16 @@ at::Tensor donor_positions(const Inputs& inputs, std::int64_t avoid, Random rand
   return positions;
 }
 
+at::Tensor given_donors(const Inputs& inputs, const std::vector<std::int64_t>& donors) {
+  const bool fits = static_cast<std::int64_t>(donors.size()) == inputs.tokens.batch() &&
+                    std::ranges::all_of(donors, [&](std::int64_t t) { return t > 0 && t < inputs.length(); });
+  if (!fits) {
+    throw Error(ErrorKind::bad_argument, fmt::format("expected {} donor positions, each 1-{}, got {}", inputs.tokens.batch(),
+                                                     inputs.length() - 1, donors.size()));
+  }
+  return at::tensor(donors, at::kLong);
+}
+
 at::Tensor behind_prefix(const at::Tensor& ids, std::int64_t prefix) {
   // The prefix is text from another sequence, so that the displaced token follows ordinary tokens.
   const at::Tensor before = ids.roll({1}, {0}).narrow(1, 1, prefix);
@@ -73,7 +83,8 @@ P0Context::P0Context(const Model& model_, const Inputs& all, const P0Options& op
   const Random random(options.seed);
   const auto T = inputs.length();
   control_position_ = std::min<std::int64_t>(options.self_mask_position, T / 2);
-  const at::Tensor donors = donor_positions(inputs, 0, random.fork(1));
+  const at::Tensor donors = options.donors.empty() ? donor_positions(inputs, 0, random.fork(1))
+                                                   : given_donors(inputs, options.donors);
   const at::Tensor control_donors = donor_positions(inputs, control_position_, random.fork(2));
   const int deepest = waves.empty() ? 0 : waves.back().onset;
 

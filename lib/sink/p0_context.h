@@ -79,6 +79,9 @@ class P0Context {
   /// Stream entering a block in the clean run, [B, T, d_model]. Kept up to the last onset.
   const at::Tensor& stream(int layer) const { return stream_[static_cast<std::size_t>(layer)]; }
 
+  /// Mean sink of position 0 in the clean run over the wave's layers before `last`.
+  double p0_sink(std::size_t wave, int last) const;
+
   /// Reads an outcome for one wave, about one position.
   Effect read(std::size_t wave, const Outcome& outcome, std::int64_t position, std::string name,
               std::string kind, std::string where) const;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -15,8 +16,9 @@ namespace plumb {
 
 namespace {
 
-constexpr double shown = 0.05;         // share of the projection below which an edge is not drawn
-constexpr double neuron_shown = 0.1;   // share of the total above which a neuron is a node of its own
+constexpr double step_tolerance = 0.02;   // share of the projection that one cut, or group of cuts, may change
+constexpr double total_tolerance = 0.1;   // ... and all cuts together
+constexpr double neuron_shown = 0.1;      // share of the total above which a neuron is a node of its own
 
 std::string sink_name(const Wave& wave) { return fmt::format("sink[{}-{}]", wave.onset, wave.last); }
 std::string at_p0(const std::string& name) { return name + "@0"; }
@@ -53,6 +55,110 @@ class Graph {
   Circuit& circuit_;
 };
 
+// Which paths inside position 0 carry the projection on the sink direction. Starts from all of them
+// and cuts what is not needed, from the read-out backwards (the order of arXiv:2304.14997): readers
+// before the one at hand are still whole, so that alternatives lose all but one route.
+class Paths {
+ public:
+  using Edge = std::pair<Component, Component>;
+
+  Paths(P0Context& context, std::size_t w)
+      : system_(context, context.waves[w].onset),
+        direction_(context.direction[w]),
+        components_(components_of_blocks(0, context.waves[w].onset)),
+        read_out_{.layer = context.waves[w].onset, .mlp = false} {
+    clean_ = system_.projection({}, direction_);
+    current_ = whole_ = mean_of(clean_);
+  }
+
+  void prune(const Ledger& ledger, const std::function<void(double)>& progress) {
+    std::vector<Component> readers = components_;
+    readers.push_back(read_out_);
+    for (std::size_t i = readers.size(); i-- > 0;) {
+      const Component reader = readers[i];
+      progress(1.0 - static_cast<double>(i) / static_cast<double>(readers.size()));
+      if (reader != read_out_ && !matters(reader)) {
+        for (const auto sender : components_) cut_.emplace(sender, reader);
+        continue;
+      }
+      std::vector<Component> senders;
+      for (const auto sender : components_) {
+        if (sender < reader) senders.push_back(sender);
+      }
+      std::ranges::stable_sort(senders, {}, [&](Component sender) { return std::abs(share_of(ledger, to_string(sender))); });
+      try_cutting(reader, senders);
+    }
+  }
+
+  /// Edges that are left and lie on a path to the read-out, with the share lost when each is cut.
+  std::vector<std::pair<Edge, double>> scored() {
+    std::vector<std::pair<Edge, double>> edges;
+    for (const auto& edge : kept()) {
+      const double left = value_with({edge});
+      edges.emplace_back(edge, (current_ - left) / whole_);
+    }
+    return edges;
+  }
+
+  at::Tensor recovered() { return projection({}) / clean_; }
+  Component read_out() const { return read_out_; }
+
+ private:
+  bool matters(Component component) const { return alive_.contains(component); }
+
+  std::vector<Edge> kept() const {
+    std::vector<Edge> edges;
+    std::set<Component> alive{read_out_};
+    for (std::size_t i = components_.size() + 1; i-- > 0;) {
+      const Component reader = i == components_.size() ? read_out_ : components_[i];
+      if (!alive.contains(reader)) continue;
+      for (const auto sender : components_) {
+        if (!(sender < reader) || cut_.contains({sender, reader})) continue;
+        edges.emplace_back(sender, reader);
+        alive.insert(sender);
+      }
+    }
+    return edges;
+  }
+
+  at::Tensor projection(const std::vector<Edge>& also) {
+    const auto is_cut = [&](Component sender, Component reader) {
+      return cut_.contains({sender, reader}) || std::ranges::find(also, Edge{sender, reader}) != also.end();
+    };
+    return system_.projection({.replaced = {}, .cut = is_cut}, direction_);
+  }
+  double value_with(const std::vector<Edge>& also) { return mean_of(projection(also)); }
+
+  void try_cutting(Component reader, const std::vector<Component>& senders) {
+    if (senders.empty()) return;
+    std::vector<Edge> edges;
+    for (const auto sender : senders) edges.emplace_back(sender, reader);
+    const double value = value_with(edges);
+    if (std::abs(value - current_) <= step_tolerance * whole_ && std::abs(value - whole_) <= total_tolerance * whole_) {
+      cut_.insert(edges.begin(), edges.end());
+      current_ = value;
+      return;
+    }
+    if (senders.size() == 1) {
+      alive_.insert(senders.front());
+      return;
+    }
+    const auto middle = senders.begin() + static_cast<std::ptrdiff_t>(senders.size() / 2);
+    try_cutting(reader, {senders.begin(), middle});
+    try_cutting(reader, {middle, senders.end()});
+  }
+
+  P0System system_;
+  const at::Tensor& direction_;
+  std::vector<Component> components_;
+  Component read_out_;
+  at::Tensor clean_;
+  double whole_ = 0.0;
+  double current_ = 0.0;
+  std::set<Edge> cut_;
+  std::set<Component> alive_;  // senders some kept edge starts from
+};
+
 }  // namespace
 
 GraphEvidence build_graph(P0Context& context, std::size_t w, WaveReport& report) {
@@ -61,71 +167,46 @@ GraphEvidence build_graph(P0Context& context, std::size_t w, WaveReport& report)
   report.circuit = {.title = fmt::format("P0 sink circuit of layers {}-{}", wave.onset, wave.last)};
   report.circuit.convention =
       "node: share of position 0's projection on the sink direction that it writes; edge: share of that projection "
-      "lost when this path alone carries the sender's mean over t > 0; positive = makes the sink";
+      "lost when this path carries the sender's mean over t > 0, all paths not drawn carrying it already; positive = "
+      "makes the sink";
   if (wave.onset == 0) return evidence;
 
-  std::set<Component> members;
-  for (const auto* names : {&report.writers, &report.upstream}) {
-    for (const auto& name : *names) members.insert(component_named(name));
-  }
-  for (const auto& backup : report.backups) {
-    for (const auto& name : backup) members.insert(component_named(name));
-  }
-
-  P0System system(context, wave.onset);
-  const at::Tensor& direction = context.direction[w];
-  const at::Tensor clean = system.projection({}, direction);
-  const double whole = mean_of(clean);
-  const Component read_out{.layer = wave.onset, .mlp = false};
+  Paths paths(context, w);
+  paths.prune(report.ledger, [&](double done) { context.tell("cutting paths", done); });
+  const auto edges = paths.scored();
+  const auto in_backup = [&](Component component) {
+    return std::ranges::any_of(report.backups, [&](const auto& set) {
+      return std::ranges::find(set, to_string(component)) != set.end();
+    });
+  };
 
   Graph graph(report.circuit);
   graph.node("input@0", "input", -1, share_of(report.ledger, "input"));
+  std::set<Component> members;
+  for (const auto& [edge, lost] : edges) members.insert(edge.first);
   for (const auto member : members) {
     const auto name = to_string(member);
     graph.node(at_p0(name), member.mlp ? "mlp" : "attention", member.layer, share_of(report.ledger, name));
   }
   graph.node(sink_name(wave), "sink", wave.last, 1.0, {{"mean sink", fmt::format("{:.3f}", wave.mean)}});
-
-  // Paths between members, and each member's direct write.
-  std::set<std::pair<Component, Component>> kept;
-  std::size_t done = 0;
-  for (const auto sender : members) {
-    context.tell("cutting paths", static_cast<double>(done++) / static_cast<double>(members.size()));
-    for (const auto reader : members) {
-      if (!(sender < reader)) continue;
-      const at::Tensor left =
-          system.projection({.cut = [&](Component s, Component r) { return s == sender && r == reader; }}, direction);
-      const double lost = 1.0 - mean_of(left) / whole;
-      if (std::abs(lost) < shown) continue;
-      kept.emplace(sender, reader);
-      const bool backup = std::ranges::any_of(report.backups, [&](const auto& set) {
-        return std::ranges::find(set, to_string(reader)) != set.end();
-      });
-      graph.edge(at_p0(to_string(sender)), at_p0(to_string(reader)), lost, lost < 0 ? "eraser" : backup ? "or" : "");
-      if (lost > evidence.largest_cut) {
-        evidence.largest_cut = lost;
-        evidence.largest_edge = to_string(sender) + "->" + to_string(reader);
-      }
-    }
-    const double written = share_of(report.ledger, to_string(sender));
-    if (std::abs(written) >= shown) {
-      kept.emplace(sender, read_out);
-      const bool backup = std::ranges::any_of(report.backups, [&](const auto& set) {
-        return std::ranges::find(set, to_string(sender)) != set.end();
-      });
-      graph.edge(at_p0(to_string(sender)), sink_name(wave), written, written < 0 ? "eraser" : backup ? "or" : "");
-    }
-  }
-  // What position 0 starts from reaches every component that nothing in the graph feeds.
   for (const auto member : members) {
-    const bool fed = std::ranges::any_of(kept, [&](const auto& edge) { return edge.second == member; });
+    const bool fed = std::ranges::any_of(edges, [&](const auto& edge) { return edge.first.second == member; });
     if (!fed) graph.edge("input@0", at_p0(to_string(member)), std::abs(share_of(report.ledger, to_string(member))), "");
   }
+  for (const auto& [edge, lost] : edges) {
+    const auto& [sender, reader] = edge;
+    const bool last = reader == paths.read_out();
+    const bool alternative = in_backup(sender) && (last || in_backup(reader));
+    graph.edge(at_p0(to_string(sender)), last ? sink_name(wave) : at_p0(to_string(reader)), lost,
+               lost < 0 ? "eraser" : alternative ? "or" : "");
+    if (lost > evidence.largest_cut) {
+      evidence.largest_cut = lost;
+      evidence.largest_edge = to_string(sender) + "->" + (last ? sink_name(wave) : to_string(reader));
+    }
+  }
   for (const auto& row : report.ledger.neurons) {
-    const auto dot = row.name.find('.');
-    const Component mlp = component_named(row.name.substr(0, dot));
-    if (mlp.layer >= wave.onset || std::abs(row.p0) < neuron_shown * report.ledger.total) continue;
-    if (!members.contains(mlp)) continue;
+    const Component mlp = component_named(row.name.substr(0, row.name.find('.')));
+    if (!members.contains(mlp) || std::abs(row.p0) < neuron_shown * report.ledger.total) continue;
     graph.node(at_p0(row.name), "neuron", mlp.layer, row.p0 / report.ledger.total);
     graph.edge(at_p0(to_string(mlp)), at_p0(row.name), row.p0 / report.ledger.total, "");
     graph.edge(at_p0(row.name), sink_name(wave), row.p0 / report.ledger.total, "");
@@ -137,11 +218,7 @@ GraphEvidence build_graph(P0Context& context, std::size_t w, WaveReport& report)
                {{"role", "eraser"}});
     graph.edge(at_p0(row.name), sink_name(wave), row.p0 / report.ledger.total, "eraser");
   }
-
-  if (!members.empty()) {
-    const auto outside = [&](Component s, Component r) { return !kept.contains({s, r}); };
-    evidence.recovered = system.projection({.cut = outside}, direction) / clean;
-  }
+  if (!members.empty()) evidence.recovered = paths.recovered();
   return evidence;
 }
 

@@ -17,7 +17,8 @@ constexpr std::array knockout_kinds{Ablation::zero, Ablation::mean, Ablation::re
 constexpr std::array set_kinds{Ablation::mean, Ablation::resample};
 
 constexpr int layers_read = 2;           // layers of a late wave that a screening run reads
-constexpr std::size_t pair_members = 5;  // components among which all pairs are tried
+constexpr std::size_t pair_members = 4;  // components among which all pairs are tried
+constexpr std::size_t read_in_full = 5;  // components whose effect on a late wave is read in all its layers
 constexpr double matters = 0.1;          // share of the sink or of the norm that makes a component matter
 constexpr double needed = 0.3;           // ... that makes it a needed one
 constexpr double alone_enough = 0.8;     // single knock-outs from here on make pairs pointless
@@ -34,11 +35,37 @@ double strongest(const WaveReport& report, const std::string& name, bool by_sink
   return largest;
 }
 
+const Effect* find_effect(const std::vector<Effect>& effects, const std::string& name, const std::string& kind) {
+  const auto found = std::ranges::find_if(
+      effects, [&](const Effect& effect) { return effect.name == name && effect.kind == kind; });
+  return found == effects.end() ? nullptr : &*found;
+}
+
 double removed_by(const std::vector<Effect>& effects, const std::string& name, const std::string& kind) {
-  for (const auto& effect : effects) {
-    if (effect.name == name && effect.kind == kind) return effect.removed;
+  const Effect* effect = find_effect(effects, name, kind);
+  return effect == nullptr ? 0.0 : effect->removed;
+}
+
+// The share removed in the wave's layers before `until` alone, so that runs that stopped at
+// different layers can be compared.
+double removed_before(const P0Context& context, std::size_t w, const Effect& effect, int until) {
+  double sum = 0.0;
+  int counted = 0;
+  const int last = std::min({until, context.waves[w].last + 1, static_cast<int>(effect.sink.size())});
+  for (int layer = context.waves[w].onset; layer < last; ++layer, ++counted) sum += effect.sink[static_cast<std::size_t>(layer)];
+  const double base = context.p0_sink(w, last);
+  return (base - sum / std::max(1, counted)) / std::max(base - context.null_at(0), 1e-9);
+}
+
+void put_effect(std::vector<Effect>& effects, Effect effect) {
+  const auto old = std::ranges::find_if(effects, [&](const Effect& known) {
+    return known.name == effect.name && known.kind == effect.kind;
+  });
+  if (old == effects.end()) {
+    effects.push_back(std::move(effect));
+  } else {
+    *old = std::move(effect);
   }
-  return 0.0;
 }
 
 at::Tensor matched_noise(const at::Tensor& difference, Random& random) {
@@ -100,18 +127,31 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
   const int until = std::min(wave.last + 1, wave.onset + 4);
   const auto components = components_of_blocks(0, wave.onset);
 
+  // What a screening run said, strongest first; writers lead.
   std::vector<std::pair<double, Component>> ranked;
   for (const auto component : components) {
     const auto name = to_string(component);
-    const double on_sink = strongest(report, name, true);
-    const double on_norm = strongest(report, name, false);
+    const double effect = std::max(strongest(report, name, true), strongest(report, name, false));
     const bool writer = std::ranges::find(report.writers, name) != report.writers.end();
-    if (!writer && std::max(on_sink, on_norm) >= needed) report.upstream.push_back(name);
-    if ((writer || std::max(on_sink, on_norm) >= matters) && on_sink < alone_enough) {
-      ranked.emplace_back(std::max(on_sink, on_norm) + (writer ? 1.0 : 0.0), component);
-    }
+    if (!writer && effect >= needed) report.upstream.push_back(name);
+    if (writer || effect >= matters) ranked.emplace_back(effect + (writer ? 1.0 : 0.0), component);
   }
   std::ranges::stable_sort(ranked, [](const auto& a, const auto& b) { return a.first > b.first; });
+  if (report.clean.sink.size() > static_cast<std::size_t>(wave.onset + layers_read) && w > 0) {
+    for (std::size_t i = 0; i < std::min(ranked.size(), read_in_full); ++i) {
+      for (const auto kind : set_kinds) {
+        context.tell("reading the strongest components in full", static_cast<double>(i) / static_cast<double>(read_in_full));
+        const auto edits = context.replace({ranked[i].second}, kind);
+        put_effect(report.knockouts, context.read(w, context.intervene(edits, std::nullopt), 0,
+                                                  to_string(ranked[i].second), to_string(kind), "P0"));
+      }
+    }
+  }
+  // Pairs with a component that suffices alone would say nothing.
+  std::erase_if(ranked, [&](const auto& entry) {
+    const auto name = to_string(entry.second);
+    return std::min(removed_by(report.knockouts, name, "mean"), removed_by(report.knockouts, name, "resample")) >= alone_enough;
+  });
   ranked.resize(std::min(ranked.size(), pair_members));
 
   std::vector<std::vector<Component>> sets;
@@ -135,7 +175,8 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
           context.read(w, context.intervene(context.replace(set, kind), until), 0, name, to_string(kind), "P0");
       pair_removed = std::min(pair_removed, effect.removed);
       for (const auto component : set) {
-        alone = std::max(alone, removed_by(report.knockouts, to_string(component), to_string(kind)));
+        const Effect* single = find_effect(report.knockouts, to_string(component), to_string(kind));
+        if (single != nullptr) alone = std::max(alone, removed_before(context, w, *single, until));
       }
       report.sets.push_back(effect);
     }
@@ -167,14 +208,12 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
     }
   }
   for (const auto kind : set_kinds) {
+    const Effect* known = find_effect(best.size() == 1 ? report.knockouts : report.sets, to_string(best), to_string(kind));
+    if (known != nullptr && known->loss_change) continue;
     context.tell("reading the loss", kind == Ablation::mean ? 0.0 : 0.5);
     Effect effect = context.read(w, context.intervene(context.replace(best, kind), std::nullopt), 0,
                                  to_string(best), to_string(kind), "P0");
-    auto& list = best.size() == 1 ? report.knockouts : report.sets;
-    const auto old = std::ranges::find_if(list, [&](const Effect& known) {
-      return known.name == effect.name && known.kind == effect.kind;
-    });
-    if (old != list.end()) *old = std::move(effect);
+    put_effect(best.size() == 1 ? report.knockouts : report.sets, std::move(effect));
   }
   add_controls(context, w, best, report);
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <map>
 
@@ -34,6 +35,15 @@ std::int64_t most_frequent(const at::Tensor& positions) {
 
 }  // namespace
 
+double P0Context::p0_sink(std::size_t w, int last) const {
+  double sum = 0.0;
+  int counted = 0;
+  for (int layer = waves[w].onset; layer < last; ++layer, ++counted) {
+    sum += clean.received[static_cast<std::size_t>(layer)].select(1, 0).mean().item<double>();
+  }
+  return counted == 0 ? 0.0 : sum / counted;
+}
+
 Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t position, std::string name,
                        std::string kind, std::string where) const {
   const Wave& wave = waves[w];
@@ -57,8 +67,6 @@ Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t posit
   }
   effect.value = bootstrap(own / std::max(1, counted), options.seed);
   const double base = (before / std::max(1, counted)).mean().item<double>();
-  const double null = null_at(position);
-  effect.removed = (base - effect.value.mean) / std::max(base - null, 1e-9);
 
   const at::Tensor& norm = outcome.onset_norm[w];
   if (norm.defined()) {
@@ -74,7 +82,12 @@ Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t posit
       effect.other_position = most_frequent(new_spike.to(at::kLong).argmax(1).masked_select(has_rival));
     }
   }
-  if (effect.removed < kept_below) {
+  if (position != 0) {
+    // There is no sink to remove here; the question is whether one was made.
+    effect.removed = std::nan("");
+    effect.outcome = effect.value.mean >= options.sufficient * p0_sink(w, last) ? "sink made" : "no sink";
+  } else if (effect.removed = (base - effect.value.mean) / std::max(base - null_at(0), 1e-9);
+             effect.removed < kept_below) {
     effect.outcome = "kept";
   } else if (effect.rival_share >= moved_share) {
     effect.outcome = fmt::format("moved to t = {}", effect.other_position);

@@ -41,7 +41,7 @@ void test_self_mask(P0Context& context, std::size_t w, WaveReport& report) {
   const int until = std::min(wave.last + 1, wave.onset + layers_read);
   Outcome clean = context.clean;
   clean.received.resize(static_cast<std::size_t>(until));
-  const double clean_sink = context.read(w, clean, 0, "", "", "").value.mean;
+  const double clean_sink = context.p0_sink(w, until);
 
   std::vector<int> all;
   for (int layer = 0; layer < wave.onset; ++layer) all.push_back(layer);
