@@ -82,16 +82,17 @@ void offer_inputs(CLI::App& app, InputFlags& flags, const std::string& bos_help)
         [&flags](const std::string& text) { flags.random = parse_random(text); });
   offer(app, "--bos", "none|native|ID", bos_help, [&flags](const std::string& text) {
     // Digits are checked here: an overlong id is a wrong number, not a wrong word.
-    if (!text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-          return c >= '0' && c <= '9';
-        })) {
+    if (!text.empty() &&
+        std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) {
       whole("--bos", text, 0, std::int64_t{1} << 31);
     }
     flags.bos = parse_bos(text);
   });
   offer(app, "--length", "T",
         "Longest sequence, in tokens before any BOS (128; with --tokens as they are)",
-        [&flags](const std::string& text) { flags.length = whole("--length", text, 1, kMostLength); });
+        [&flags](const std::string& text) {
+          flags.length = whole("--length", text, 1, kMostLength);
+        });
   offer(app, "--sequences", "N", "Sequences to use, the first ones (64; with --tokens all)",
         [&flags](const std::string& text) {
           flags.sequences = whole("--sequences", text, 1, kMostSequences);
@@ -113,8 +114,9 @@ Content read_content(const InputFlags& flags, const Chosen& chosen, std::uint64_
     }
     const auto [count, length] = *flags.random;
     if (count * length > kMostTokens) {
-      throw Error(ErrorKind::too_large, fmt::format("--random {},{} asks for {} tokens; at most {} fit",
-                                                    count, length, count * length, kMostTokens));
+      throw Error(ErrorKind::too_large,
+                  fmt::format("--random {},{} asks for {} tokens; at most {} fit", count, length,
+                              count * length, kMostTokens));
     }
     content.kind = "random";
     content.length = length;
@@ -131,13 +133,13 @@ Content read_content(const InputFlags& flags, const Chosen& chosen, std::uint64_
     content.kind = "text";
     const Tokenizer& tokenizer = tokenizer_of(chosen);
     std::vector<std::string> texts =
-        flags.text.empty() ? read_texts(flags.text_file ? fs::path(*flags.text_file) : bundled_texts())
-                           : flags.text;
+        flags.text.empty()
+            ? read_texts(flags.text_file ? fs::path(*flags.text_file) : bundled_texts())
+            : flags.text;
     const auto most = static_cast<std::size_t>(flags.sequences.value_or(kDefaultSequences));
     if (texts.size() > most) texts.resize(most);
     content.sequences = encode_all(tokenizer, texts);
-    content.length =
-        std::min(longest_of(content.sequences), flags.length.value_or(kDefaultLength));
+    content.length = std::min(longest_of(content.sequences), flags.length.value_or(kDefaultLength));
   }
   check_ids(content, chosen.model);
   return content;
@@ -146,8 +148,9 @@ Content read_content(const InputFlags& flags, const Chosen& chosen, std::uint64_
 Inputs with_bos(const Content& content, std::optional<std::int64_t> bos, const Model& model) {
   const ModelConfig& config = model.config();
   if (bos && (*bos < 0 || *bos >= config.vocab)) {
-    throw Error(ErrorKind::bad_argument,
-                fmt::format("BOS id {} is not in the model's vocabulary of {} ids", *bos, config.vocab));
+    throw Error(
+        ErrorKind::bad_argument,
+        fmt::format("BOS id {} is not in the model's vocabulary of {} ids", *bos, config.vocab));
   }
   const std::int64_t length = content.length + (bos ? 1 : 0);
   if (length < 2) {
@@ -155,9 +158,10 @@ Inputs with_bos(const Content& content, std::optional<std::int64_t> bos, const M
                 "sequences of one token show no attention to position 0; give at least two");
   }
   if (config.positions == Positions::learned && length > config.context) {
-    throw Error(ErrorKind::bad_argument,
-                fmt::format("sequences of {} positions, but the model has positions for {}; use --length",
-                            length, config.context));
+    throw Error(
+        ErrorKind::bad_argument,
+        fmt::format("sequences of {} positions, but the model has positions for {}; use --length",
+                    length, config.context));
   }
   return make_inputs(content.sequences, content.length, bos, content.kind);
 }

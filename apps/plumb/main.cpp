@@ -33,7 +33,8 @@ std::vector<std::string> command_names() {
 
 std::string help() {
   std::string text =
-      "plumb traces which component of a language model writes what, and what drains into the sink\n"
+      "plumb traces which component of a language model writes what, and what drains into the "
+      "sink\n"
       "at position 0.\n\n"
       "Usage: plumb COMMAND [MODEL] [FLAGS]\n\n";
   for (const Command& command : commands()) {
@@ -50,31 +51,36 @@ std::string help() {
   throw Error(ErrorKind::bad_argument, message);
 }
 
-bool is_flag(const std::string& argument) {
-  return argument.size() > 1 && argument.front() == '-';
+bool is_flag(const std::string& argument) { return argument.size() > 1 && argument.front() == '-'; }
+
+std::string flag_name(const std::string& argument) {
+  return argument.substr(0, argument.find('='));
 }
 
-std::string flag_name(const std::string& argument) { return argument.substr(0, argument.find('=')); }
+bool among(const std::string& name, const Arguments& list) {
+  return std::find(list.begin(), list.end(), name) != list.end();
+}
+
+bool is_global(const std::string& name) {
+  return among(name, global_flags_with_value()) || among(name, global_switches());
+}
 
 /// Moves global flags that stand before the subcommand behind it; the first element is then the
 /// subcommand. Empty when there is none.
 Arguments command_first(const Arguments& arguments) {
   const auto& with_value = global_flags_with_value();
   const auto& switches = global_switches();
-  const auto among = [](const std::string& name, const Arguments& list) {
-    return std::find(list.begin(), list.end(), name) != list.end();
-  };
   std::size_t at = 0;
   while (at < arguments.size() && is_flag(arguments[at])) {
     const std::string name = flag_name(arguments[at]);
-    const bool takes_value = among(name, with_value);
-    if (!takes_value && !among(name, switches)) {
+    if (!is_global(name)) {
       Arguments known = with_value;
       known.insert(known.end(), switches.begin(), switches.end());
       known.insert(known.end(), {"--help", "--version"});
-      refuse(fmt::format("unknown flag '{}' before the command{}", name, did_you_mean(name, known)));
+      refuse(
+          fmt::format("unknown flag '{}' before the command{}", name, did_you_mean(name, known)));
     }
-    at += takes_value && name == arguments[at] ? 2 : 1;
+    at += among(name, with_value) && name == arguments[at] ? 2 : 1;
   }
   if (at >= arguments.size()) return {};
   Arguments ordered = {arguments[at]};
@@ -114,6 +120,7 @@ int run_command(const Command& command, Arguments arguments, const std::string& 
   const auto unknown = std::find_if(left.begin(), left.end(), is_flag);
   if (unknown != left.end()) {
     const std::string name = flag_name(*unknown);
+    if (is_global(name)) refuse(fmt::format("{} means nothing to plumb {}", name, command.name));
     refuse(fmt::format("unknown flag '{}' for plumb {}{}", name, command.name,
                        did_you_mean(name, flags_of(app))));
   }

@@ -84,9 +84,10 @@ Chosen open_planted(const std::string& name, const Common& common) {
 std::string default_model(const Common& common) {
   if (is_file(fetched_path(kFetched))) return kFetched;
   if (!common.quiet) {
-    std::cerr << fmt::format("plumb: {} is not there (data/models/get {} fetches it); running on a "
-                             "small model with a planted circuit\n",
-                             kFetched, kFetched);
+    std::cerr << fmt::format(
+        "plumb: {} is not there (data/models/get {} fetches it); running on a "
+        "small model with a planted circuit\n",
+        kFetched, kFetched);
   }
   return kPlanted;
 }

@@ -37,8 +37,8 @@ void catch_signals();
 /// The signal that came, or 0.
 int signal_caught();
 
-/// Shows the progress on standard error, unless `quiet`, until it is destroyed; throws `interrupted`
-/// after a signal.
+/// Shows the progress on standard error, unless `quiet`, until it is destroyed; throws
+/// `interrupted` after a signal.
 Progress show_progress(bool quiet);
 
 /// Time and peak memory on standard error, unless `quiet`.

@@ -1,10 +1,11 @@
 // plumb p0: the main job.
+#include "plumb/p0.h"
+
 #include <exception>
 
 #include "output.h"
 #include "plumb/circuit.h"
 #include "plumb/error.h"
-#include "plumb/p0.h"
 #include "plumb/report_archive.h"
 #include "plumb/report_json.h"
 #include "plumb/report_text.h"
@@ -21,6 +22,9 @@ struct P0Flags {
   P0Options options = {};
 };
 
+// Random ids are there to show that the sink needs no text; they vary little from one to the next.
+constexpr std::int64_t random_sequences = 32;
+
 /// The same content without BOS, with one, and random ids. --bos none leaves out the second.
 P0Inputs make_p0_inputs(const P0Flags& flags, const Chosen& chosen) {
   const Content content = read_content(flags.inputs, chosen, flags.common.seed);
@@ -31,7 +35,8 @@ P0Inputs make_p0_inputs(const P0Flags& flags, const Chosen& chosen) {
     inputs.native = with_bos(content, id, chosen.model);
   }
   if (content.kind != "random") {
-    inputs.random = random_twin(content, std::nullopt, chosen, flags.common.seed);
+    inputs.random = head(random_twin(content, std::nullopt, chosen, flags.common.seed),
+                         random_sequences, inputs.plain.length());
   }
   return inputs;
 }
@@ -49,29 +54,27 @@ int run_p0(P0Flags flags, const std::string& command_line) {
       locate_p0(chosen.model, inputs, flags.options, show_progress(common.quiet));
 
   const auto file = [&](const char* name) { return (directory / name).string(); };
-  run.files = {{"archive", file("p0.h5")}, {"json", file("p0.json")}, {"text", file("p0.txt")},
-               {"circuit", file("p0.dot")}};
+  run.files = {{"archive", file("p0.h5")}, {"json", file("p0.json")}, {"text", file("p0.txt")}};
   // Files first: whoever reads standard output may stop in the middle. What was computed is printed
-  // even if the disk turns out to be full.
+  // even if the disk turns out to be full; the first failure is told at the end.
   std::exception_ptr trouble;
   const auto attempt = [&trouble](const auto& write) {
     try {
-      if (!trouble) write();
+      write();
     } catch (const Error&) {
-      trouble = std::current_exception();
+      if (!trouble) trouble = std::current_exception();
     }
   };
   attempt([&] {
-    if (draw(report.circuit, run.files.at("circuit"))) run.files["drawing"] = file("p0.svg");
+    if (draw(report.circuit, file("p0.dot"))) run.files["drawing"] = file("p0.svg");
+    run.files["circuit"] = file("p0.dot");
   });
   end_run(run);
   const std::string json = p0_json(run, report);
   const std::string text = p0_text(run, report, chosen.tokens());
-  attempt([&] {
-    write_archive(run.files.at("archive"), run, report, inputs);
-    write_file(run.files.at("json"), json);
-    write_file(run.files.at("text"), text);
-  });
+  attempt([&] { write_archive(run.files.at("archive"), run, report, inputs); });
+  attempt([&] { write_file(run.files.at("json"), json); });
+  attempt([&] { write_file(run.files.at("text"), text); });
   print(common.json ? json : text);
   if (trouble) std::rethrow_exception(trouble);
   say_cost(run, common.quiet);

@@ -30,14 +30,15 @@ int run_plant(const PlantFlags& flags) {
   const auto list = [](const std::vector<std::string>& names) {
     return names.empty() ? std::string("none") : fmt::format("{}", fmt::join(names, ", "));
   };
-  std::string text = fmt::format("Planted {} in {}: {} layers of {} heads, width {}\n",
-                                 planted_name(options), common.out, planted.config.layers,
-                                 planted.config.heads, planted.config.d_model);
+  std::string text =
+      fmt::format("Planted {} in {}: {} layers of {} heads, width {}\n", planted_name(options),
+                  common.out, planted.config.layers, planted.config.heads, planted.config.d_model);
   text += fmt::format("  circuit  {}\n  parts    {}\n", list(planted.circuit_nodes),
                       list(planted.circuit_parts));
-  text += fmt::format("  onset    {}\n  readers  {}\n",
-                      planted.onset < 0 ? std::string("none") : fmt::format("layer {}", planted.onset),
-                      list(planted.readers));
+  text +=
+      fmt::format("  onset    {}\n  readers  {}\n",
+                  planted.onset < 0 ? std::string("none") : fmt::format("layer {}", planted.onset),
+                  list(planted.readers));
   print(text);
   return 0;
 }

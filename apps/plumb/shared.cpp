@@ -44,9 +44,8 @@ void offer_threads(CLI::App& app, Common& common) {
 }
 
 void offer_seed(CLI::App& app, Common& common, const std::string& what_for) {
-  offer(app, "--seed", "N", what_for + " (0)", [&common](const std::string& text) {
-    common.seed = seed_number("--seed", text);
-  });
+  offer(app, "--seed", "N", what_for + " (0)",
+        [&common](const std::string& text) { common.seed = seed_number("--seed", text); });
 }
 
 void offer_out(CLI::App& app, Common& common, const std::string& what_for) {

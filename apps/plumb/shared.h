@@ -68,8 +68,8 @@ struct Chosen {
   Checkpoint checkpoint;
   Model model;
   std::optional<Tokenizer> tokenizer = {};
-  std::string tokenizer_error = {};      ///< why there is none
-  std::shared_ptr<void> scratch = {};    ///< keeps the directory of a planted model
+  std::string tokenizer_error = {};    ///< why there is none
+  std::shared_ptr<void> scratch = {};  ///< keeps the directory of a planted model
   const Tokenizer* tokens() const { return tokenizer ? &*tokenizer : nullptr; }
 };
 

@@ -46,8 +46,8 @@ int run_sink(const SinkFlags& flags, const std::string& command_line) {
   std::vector<Condition> list = conditions(flags, chosen);
   std::vector<std::pair<std::string, SinkSurvey>> surveys;
   for (Condition& condition : list) {
-    condition.survey = survey_sink(chosen.model, condition.inputs, flags.options,
-                                   show_progress(common.quiet));
+    condition.survey =
+        survey_sink(chosen.model, condition.inputs, flags.options, show_progress(common.quiet));
     surveys.emplace_back(condition.name, condition.survey);
   }
   end_run(run);

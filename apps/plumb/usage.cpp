@@ -82,7 +82,8 @@ std::int64_t whole(const std::string& flag, const std::string& text, std::int64_
 std::uint64_t seed_number(const std::string& flag, const std::string& text) {
   std::uint64_t value = 0;
   if (!parse(text, value)) {
-    refuse(flag, fmt::format("a whole number from 0 to {}", std::numeric_limits<std::uint64_t>::max()),
+    refuse(flag,
+           fmt::format("a whole number from 0 to {}", std::numeric_limits<std::uint64_t>::max()),
            text);
   }
   return value;

@@ -1,4 +1,5 @@
-// Arguments as people mistype them: strict numbers, and the nearest word that would have been right.
+// Arguments as people mistype them: strict numbers, and the nearest word that would have been
+// right.
 #pragma once
 
 #include <cstdint>

@@ -18,16 +18,16 @@ struct RunInfo {
   std::string model = {};         ///< name of the model
   std::string sha256 = {};        ///< of its checkpoint; empty for a model made in memory
   ModelConfig config = {};
-  std::string dtype = {};         ///< "f32" or "f64"
-  std::string device = {};        ///< "cpu" or "cuda"
+  std::string dtype = {};   ///< "f32" or "f64"
+  std::string device = {};  ///< "cpu" or "cuda"
   int threads = 0;
   std::uint64_t seed = 0;
-  std::string torch = {};         ///< version of LibTorch
+  std::string torch = {};  ///< version of LibTorch
   std::chrono::steady_clock::time_point clock = std::chrono::steady_clock::now();  ///< its start
-  std::string started = {};       ///< UTC, "2026-01-31T12:00:00Z"
-  std::string ended = {};         ///< empty while the run lasts
-  double seconds = 0;             ///< from start to end
-  std::int64_t peak_bytes = 0;    ///< largest resident memory so far
+  std::string started = {};                       ///< UTC, "2026-01-31T12:00:00Z"
+  std::string ended = {};                         ///< empty while the run lasts
+  double seconds = 0;                             ///< from start to end
+  std::int64_t peak_bytes = 0;                    ///< largest resident memory so far
   std::map<std::string, std::string> files = {};  ///< files written: "archive" to its path, ...
 };
 

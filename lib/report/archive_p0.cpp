@@ -49,8 +49,8 @@ class Table {
       const Estimate estimate = get(row);
       values.insert(values.end(), {estimate.mean, estimate.low, estimate.high});
     }
-    const at::Tensor table = at::tensor(values, at::kDouble)
-                                 .reshape({static_cast<std::int64_t>(rows_.size()), 3});
+    const at::Tensor table =
+        at::tensor(values, at::kDouble).reshape({static_cast<std::int64_t>(rows_.size()), 3});
     file_.dataset(group_ + "/" + name, table, {{axis_, "mean_low_high"}, unit, note});
   }
   // Lists of unequal length, filled up with NaN.
@@ -59,9 +59,9 @@ class Table {
                 const std::string& note) {
     std::size_t longest = 0;
     for (const Row& row : rows_) longest = std::max(longest, get(row).size());
-    at::Tensor table = at::full({static_cast<std::int64_t>(rows_.size()),
-                                 static_cast<std::int64_t>(longest)},
-                                std::nan(""), at::kDouble);
+    at::Tensor table =
+        at::full({static_cast<std::int64_t>(rows_.size()), static_cast<std::int64_t>(longest)},
+                 std::nan(""), at::kDouble);
     for (std::size_t i = 0; i < rows_.size(); ++i) {
       const Numbers& list = get(rows_[i]);
       if (list.empty()) continue;
@@ -84,11 +84,14 @@ void put_ledger(ArchiveWriter& file, const std::string& group, const Ledger& led
   file.attribute(group, "closing_error", ledger.closing_error);
   const auto rows = [&](const char* name, const std::vector<LedgerRow>& list) {
     Table<LedgerRow> table(file, group + "/" + name, list, "component");
-    table.strings("name", [](const LedgerRow& r) { return r.name; }, "component");
-    table.numbers("p0", [](const LedgerRow& r) { return r.p0; }, "length along the direction",
-                  "its write at position 0, mean over sequences");
-    table.numbers("others", [](const LedgerRow& r) { return r.others; },
-                  "length along the direction", "its write at t > 0, mean");
+    table.strings(
+        "name", [](const LedgerRow& r) { return r.name; }, "component");
+    table.numbers(
+        "p0", [](const LedgerRow& r) { return r.p0; }, "length along the direction",
+        "its write at position 0, mean over sequences");
+    table.numbers(
+        "others", [](const LedgerRow& r) { return r.others; }, "length along the direction",
+        "its write at t > 0, mean");
   };
   rows("components", ledger.components);
   rows("heads", ledger.heads);
@@ -98,66 +101,91 @@ void put_ledger(ArchiveWriter& file, const std::string& group, const Ledger& led
 
 void put_effects(ArchiveWriter& file, const std::string& group, const std::vector<Effect>& list) {
   Table<Effect> table(file, group, list, "edit");
-  table.strings("name", [](const Effect& e) { return e.name; }, "what was edited");
-  table.strings("kind", [](const Effect& e) { return e.kind; }, "how");
-  table.strings("where", [](const Effect& e) { return e.where; }, "P0, or t: another position");
-  table.strings("outcome", [](const Effect& e) { return e.outcome; }, "what became of the sink");
-  table.estimates("value", [](const Effect& e) { return e.value; }, "share of attention",
-                  "mean sink over the wave's layers that were run");
-  table.numbers("removed", [](const Effect& e) { return e.removed; }, "share",
-                "of the sink's excess over the null that is gone");
-  table.estimates("norm_at_onset", [](const Effect& e) { return e.norm; }, "length",
-                  "of the position's state entering the wave's first layer");
-  table.numbers("other_norm", [](const Effect& e) { return e.other_norm; }, "length",
-                "largest among the other positions, mean over sequences");
-  table.whole("other_position", [](const Effect& e) { return e.other_position; }, "position",
-              "where that is most often");
-  table.numbers("rival_share", [](const Effect& e) { return e.rival_share; }, "share of sequences",
-                "in which another position spikes");
-  table.estimates("loss_change",
-                  [](const Effect& e) {
-                    constexpr double none = std::numeric_limits<double>::quiet_NaN();
-                    return e.loss_change.value_or(Estimate{none, none, none});
-                  },
-                  "nats per predicted token", "edited minus clean; NaN where it was not measured");
-  table.profiles("sink_by_layer", [](const Effect& e) -> const Numbers& { return e.sink; },
-                 "share of attention", "to position 0; NaN where the layer was not run");
-  table.profiles("other_sink_by_layer",
-                 [](const Effect& e) -> const Numbers& { return e.other_sink; },
-                 "share of attention", "to the largest other column; NaN where it was not run");
+  table.strings(
+      "name", [](const Effect& e) { return e.name; }, "what was edited");
+  table.strings(
+      "kind", [](const Effect& e) { return e.kind; }, "how");
+  table.strings(
+      "where", [](const Effect& e) { return e.where; }, "P0, or t: another position");
+  table.strings(
+      "outcome", [](const Effect& e) { return e.outcome; }, "what became of the sink");
+  table.estimates(
+      "value", [](const Effect& e) { return e.value; }, "share of attention",
+      "mean sink over the wave's layers that were run");
+  table.numbers(
+      "removed", [](const Effect& e) { return e.removed; }, "share",
+      "of the sink's excess over the null that is gone");
+  table.estimates(
+      "norm_at_onset", [](const Effect& e) { return e.norm; }, "length",
+      "of the position's state entering the wave's first layer");
+  table.numbers(
+      "other_norm", [](const Effect& e) { return e.other_norm; }, "length",
+      "largest among the other positions, mean over sequences");
+  table.whole(
+      "other_position", [](const Effect& e) { return e.other_position; }, "position",
+      "where that is most often");
+  table.numbers(
+      "rival_share", [](const Effect& e) { return e.rival_share; }, "share of sequences",
+      "in which another position spikes");
+  table.estimates(
+      "loss_change",
+      [](const Effect& e) {
+        constexpr double none = std::numeric_limits<double>::quiet_NaN();
+        return e.loss_change.value_or(Estimate{none, none, none});
+      },
+      "nats per predicted token", "edited minus clean; NaN where it was not measured");
+  table.profiles(
+      "sink_by_layer", [](const Effect& e) -> const Numbers& { return e.sink; },
+      "share of attention", "to position 0; NaN where the layer was not run");
+  table.profiles(
+      "other_sink_by_layer", [](const Effect& e) -> const Numbers& { return e.other_sink; },
+      "share of attention", "to the largest other column; NaN where it was not run");
 }
 
 void put_self_masks(ArchiveWriter& file, const std::string& group,
                     const std::vector<SelfMask>& list) {
   Table<SelfMask> table(file, group, list, "layer_set");
-  table.strings("layers",
-                [](const SelfMask& m) {
-                  std::string text;
-                  for (const int layer : m.layers) {
-                    text += (text.empty() ? "" : ",") + std::to_string(layer);
-                  }
-                  return text;
-                },
-                "layers in which the position attends only to itself");
-  table.estimates("sink", [](const SelfMask& m) { return m.sink; }, "share of attention",
-                  "drawn by the masked position, over the wave's layers that were run");
-  table.estimates("norm_at_onset", [](const SelfMask& m) { return m.norm; }, "length",
-                  "of the masked position's state entering the wave's first layer");
-  table.numbers("spiking", [](const SelfMask& m) { return m.spiking; }, "share of sequences",
-                "in which it spikes");
-  table.whole("sufficient", [](const SelfMask& m) { return m.sufficient ? 1 : 0; }, "0 or 1", "");
+  table.strings(
+      "layers",
+      [](const SelfMask& m) {
+        std::string text;
+        for (const int layer : m.layers) {
+          text += (text.empty() ? "" : ",") + std::to_string(layer);
+        }
+        return text;
+      },
+      "layers in which the position attends only to itself");
+  table.estimates(
+      "sink", [](const SelfMask& m) { return m.sink; }, "share of attention",
+      "drawn by the masked position, over the wave's layers that were run");
+  table.estimates(
+      "norm_at_onset", [](const SelfMask& m) { return m.norm; }, "length",
+      "of the masked position's state entering the wave's first layer");
+  table.numbers(
+      "spiking", [](const SelfMask& m) { return m.spiking; }, "share of sequences",
+      "in which it spikes");
+  table.whole(
+      "sufficient", [](const SelfMask& m) { return m.sufficient ? 1 : 0; }, "0 or 1", "");
 }
 
 void put_ladder(ArchiveWriter& file, const std::string& group, const std::vector<Rung>& ladder) {
   Table<Rung> table(file, group, ladder, "rung");
-  table.strings("level", [](const Rung& r) { return r.level; }, "");
-  table.strings("name", [](const Rung& r) { return r.name; }, "");
-  table.strings("claim", [](const Rung& r) { return r.claim; }, "what the value is");
-  table.strings("holds", [](const Rung& r) { return to_string(r.holds); }, "yes, no or untested");
-  table.numbers("value", [](const Rung& r) { return r.value; }, "", "");
-  table.numbers("null", [](const Rung& r) { return r.null; }, "", "the value by chance");
-  table.numbers("low", [](const Rung& r) { return r.low; }, "", "95 % interval");
-  table.numbers("high", [](const Rung& r) { return r.high; }, "", "95 % interval");
+  table.strings(
+      "level", [](const Rung& r) { return r.level; }, "");
+  table.strings(
+      "name", [](const Rung& r) { return r.name; }, "");
+  table.strings(
+      "claim", [](const Rung& r) { return r.claim; }, "what the value is");
+  table.strings(
+      "holds", [](const Rung& r) { return to_string(r.holds); }, "yes, no or untested");
+  table.numbers(
+      "value", [](const Rung& r) { return r.value; }, "", "");
+  table.numbers(
+      "null", [](const Rung& r) { return r.null; }, "", "the value by chance");
+  table.numbers(
+      "low", [](const Rung& r) { return r.low; }, "", "95 % interval");
+  table.numbers(
+      "high", [](const Rung& r) { return r.high; }, "", "95 % interval");
 }
 
 void put_wave(ArchiveWriter& file, const std::string& group, const WaveReport& found) {
@@ -195,18 +223,26 @@ void put_circuit(ArchiveWriter& file, const Circuit& circuit) {
   file.attribute("/circuit", "title", circuit.title);
   file.attribute("/circuit", "convention", circuit.convention);
   Table<CircuitNode> nodes(file, "/circuit/nodes", circuit.nodes, "node");
-  nodes.strings("name", [](const CircuitNode& n) { return n.name; }, "");
-  nodes.strings("kind", [](const CircuitNode& n) { return n.kind; }, "");
-  nodes.whole("layer", [](const CircuitNode& n) { return n.layer; }, "layer", "-1: before block 0");
-  nodes.numbers("score", [](const CircuitNode& n) { return n.score; }, "", circuit.convention);
-  nodes.strings("notes", [](const CircuitNode& n) { return report::dump(report::Json(n.notes)); },
-                "JSON object");
+  nodes.strings(
+      "name", [](const CircuitNode& n) { return n.name; }, "");
+  nodes.strings(
+      "kind", [](const CircuitNode& n) { return n.kind; }, "");
+  nodes.whole(
+      "layer", [](const CircuitNode& n) { return n.layer; }, "layer", "-1: before block 0");
+  nodes.numbers(
+      "score", [](const CircuitNode& n) { return n.score; }, "", circuit.convention);
+  nodes.strings(
+      "notes", [](const CircuitNode& n) { return report::dump(report::Json(n.notes)); },
+      "JSON object");
   Table<CircuitEdge> edges(file, "/circuit/edges", circuit.edges, "edge");
-  edges.strings("from", [](const CircuitEdge& e) { return e.from; }, "");
-  edges.strings("to", [](const CircuitEdge& e) { return e.to; }, "");
-  edges.strings("kind", [](const CircuitEdge& e) { return e.kind; },
-                "empty, or (either suffices), eraser");
-  edges.numbers("score", [](const CircuitEdge& e) { return e.score; }, "", circuit.convention);
+  edges.strings(
+      "from", [](const CircuitEdge& e) { return e.from; }, "");
+  edges.strings(
+      "to", [](const CircuitEdge& e) { return e.to; }, "");
+  edges.strings(
+      "kind", [](const CircuitEdge& e) { return e.kind; }, "empty, or (either suffices), eraser");
+  edges.numbers(
+      "score", [](const CircuitEdge& e) { return e.score; }, "", circuit.convention);
 }
 
 }  // namespace

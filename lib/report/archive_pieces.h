@@ -25,9 +25,11 @@ std::string group_name(const std::string& name);
 /// A column of numbers or strings, one row for each entry along `axis`.
 void put_column(ArchiveWriter& file, const std::string& path, const std::vector<double>& values,
                 const std::string& axis, const std::string& unit, const std::string& note);
-void put_column(ArchiveWriter& file, const std::string& path, const std::vector<std::int64_t>& values,
-                const std::string& axis, const std::string& unit, const std::string& note);
-void put_column(ArchiveWriter& file, const std::string& path, const std::vector<std::string>& values,
-                const std::string& axis, const std::string& note);
+void put_column(ArchiveWriter& file, const std::string& path,
+                const std::vector<std::int64_t>& values, const std::string& axis,
+                const std::string& unit, const std::string& note);
+void put_column(ArchiveWriter& file, const std::string& path,
+                const std::vector<std::string>& values, const std::string& axis,
+                const std::string& note);
 
 }  // namespace plumb::report

@@ -41,7 +41,8 @@ std::string inspect_json(const RunInfo& run, const Checkpoint& checkpoint,
   json["inputs"] = nullptr;
   json["conventions"] = {
       {"parameters", "elements that the decoder uses, a tied matrix counted once"},
-      {"bytes_per_block", "memory that the weights of one block take in the dtype of the arithmetic"},
+      {"bytes_per_block",
+       "memory that the weights of one block take in the dtype of the arithmetic"},
       {"sites", "block l's site prints as L<l>.<name>; null where the inputs decide the size"}};
   report::put_end(json, run);
   return report::print(json);

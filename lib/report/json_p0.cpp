@@ -78,8 +78,7 @@ Json circuit_json(const Circuit& circuit) {
                 {"notes", Json(node.notes)}};
   });
   json["edges"] = list_of(circuit.edges, [](const CircuitEdge& edge) {
-    return Json{
-        {"from", edge.from}, {"to", edge.to}, {"score", edge.score}, {"kind", edge.kind}};
+    return Json{{"from", edge.from}, {"to", edge.to}, {"score", edge.score}, {"kind", edge.kind}};
   });
   return json;
 }
@@ -116,17 +115,19 @@ Json wave_json(const WaveReport& report) {
 }
 
 Json conventions(const P0Report& report) {
-  Json json = report.surveys.empty() ? Json::object()
-                                     : report::sink_conventions(report.surveys.front());
-  json["edits"] = "replace a component's output at position 0 by zero, by the sequence's own mean "
-                  "over t > 0, by its value at one random t > 0, or by the same token's value "
-                  "behind a prefix (displaced)";
+  Json json =
+      report.surveys.empty() ? Json::object() : report::sink_conventions(report.surveys.front());
+  json["edits"] =
+      "replace a component's output at position 0 by zero, by the sequence's own mean "
+      "over t > 0, by its value at one random t > 0, or by the same token's value "
+      "behind a prefix (displaced)";
   json["removed"] = "(clean sink - sink after the edit) / (clean sink - null); negative: it grew";
   json["norm"] = "length of the residual stream entering the wave's first layer";
   json["rival_share"] = "share of sequences in which another position reaches spike_norm";
   json["loss_change"] = "edited - clean, nats per predicted token";
-  json["ledger"] = "projection on the wave's direction: the mean over sequences of position 0's "
-                   "state entering its first layer, made a unit vector";
+  json["ledger"] =
+      "projection on the wave's direction: the mean over sequences of position 0's "
+      "state entering its first layer, made a unit vector";
   json["circuit"] = report.circuit.convention;
   return json;
 }
@@ -153,8 +154,8 @@ Json options_json(const P0Options& options) {
 std::string p0_json(const RunInfo& run, const P0Report& report) {
   Json json = report::document(run);
   json["verdict"] = to_string(report.verdict);
-  json["inputs"] = report.surveys.empty() ? Json(nullptr)
-                                          : report::inputs_json(report.surveys.front());
+  json["inputs"] =
+      report.surveys.empty() ? Json(nullptr) : report::inputs_json(report.surveys.front());
   json["conventions"] = conventions(report);
   json["options"] = report::options_json(report.options);
   json["waves"] = list_of(report.waves, wave_json);

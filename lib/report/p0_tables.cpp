@@ -94,8 +94,9 @@ std::string effect_table(const std::vector<Effect>& effects, Naming naming) {
   const bool places = std::any_of(effects.begin(), effects.end(), [&](const Effect& effect) {
     return effect.where != effects.front().where;
   });
-  const bool losses = std::any_of(effects.begin(), effects.end(),
-                                  [](const Effect& effect) { return effect.loss_change.has_value(); });
+  const bool losses = std::any_of(effects.begin(), effects.end(), [](const Effect& effect) {
+    return effect.loss_change.has_value();
+  });
   std::vector<std::string> titles = {"<edit", "<sink", "removed", "norm", "next norm"};
   if (places) titles.insert(titles.begin() + 1, "<where");
   if (losses) titles.emplace_back("loss");

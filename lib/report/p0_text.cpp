@@ -25,7 +25,8 @@ std::string verdict_part(const P0Report& found) {
 
 std::string vocabulary_part(const WaveReport& wave, const Tokenizer* tokenizer) {
   std::string text = wrap(fmt::format(
-      "Every token of the vocabulary as a sequence of length 1: {} reach the spike's norm of {}; norms at "
+      "Every token of the vocabulary as a sequence of length 1: {} reach the spike's norm of {}; "
+      "norms at "
       "percentiles 1, 50, 99: {}, {}, {}.",
       wave.vocabulary_share < 0.99 ? show_share(wave.vocabulary_share)
                                    : fmt::format("{:.2f} %", 100.0 * wave.vocabulary_share),
@@ -48,39 +49,47 @@ std::string part(const std::string& sentence, const std::string& table) {
 
 std::string wave_part(const WaveReport& wave, std::size_t number, const Tokenizer* tokenizer) {
   const std::string at = std::to_string(wave.wave.onset);
-  std::string text = heading(fmt::format("Wave {}: {}, {}", number,
-                                         show_layers(wave.wave.onset, wave.wave.last),
-                                         to_string(wave.verdict)));
+  std::string text =
+      heading(fmt::format("Wave {}: {}, {}", number, show_layers(wave.wave.onset, wave.wave.last),
+                          to_string(wave.verdict)));
   text += wrap(wave_sentence(wave), 2, 2);
-  text += part("The ladder: each rung a claim with its number, what it would be by chance, its 95 % interval.",
-               ladder_table(wave.ladder));
-  text += part(fmt::format("Who writes it: parts of position 0's state entering layer {} along the sink's "
-                           "direction (total {}; the parts sum to it within {:.1e}).",
-                           at, show_norm(wave.ledger.total), wave.ledger.closing_error),
-               ledger_table(wave.ledger.components, wave.ledger.total));
+  text += part(
+      "The ladder: each rung a claim with its number, what it would be by chance, its 95 % "
+      "interval.",
+      ladder_table(wave.ladder));
+  text += part(
+      fmt::format("Who writes it: parts of position 0's state entering layer {} along the sink's "
+                  "direction (total {}; the parts sum to it within {:.1e}).",
+                  at, show_norm(wave.ledger.total), wave.ledger.closing_error),
+      ledger_table(wave.ledger.components, wave.ledger.total));
   text += part("Heads among them:", ledger_table(wave.ledger.heads, wave.ledger.total));
   text += part("Leading neurons:", ledger_table(wave.ledger.neurons, wave.ledger.total));
   text += part("What takes it away again (negative), in the wave's own and the next layers:",
                ledger_table(wave.ledger.erasers, wave.ledger.total));
-  text += part(fmt::format("Knock-outs: a component's output at position 0 replaced. For each kind the share "
-                           "of the sink removed (above what uniform attention gives) / the norm entering "
-                           "layer {}; clean: sink {}, norm {}.",
-                           at, show_estimate(wave.clean.value), show_norm(wave.clean.norm.mean)),
-               knockout_table(wave.knockouts));
+  text +=
+      part(fmt::format(
+               "Knock-outs: a component's output at position 0 replaced. For each kind the share "
+               "of the sink removed (above what uniform attention gives) / the norm entering "
+               "layer {}; clean: sink {}, norm {}.",
+               at, show_estimate(wave.clean.value), show_norm(wave.clean.norm.mean)),
+           knockout_table(wave.knockouts));
   text += part("Pairs and larger sets:", effect_table(wave.sets));
   text += part("Controls: the same edit at another position, and random edits of the same size:",
                effect_table(wave.controls));
   text += part("Is it enough? Another position made to attend only to itself, in these layers:",
                self_mask_table(wave.self_masks));
   if (!wave.self_masks.empty()) {
-    text += wave.smallest_mask.empty()
-                ? "  No layer set tried was enough.\n"
-                : fmt::format("  Smallest set that is enough: {{{}}}\n", fmt::join(wave.smallest_mask, ", "));
+    text += wave.smallest_mask.empty() ? "  No layer set tried was enough.\n"
+                                       : fmt::format("  Smallest set that is enough: {{{}}}\n",
+                                                     fmt::join(wave.smallest_mask, ", "));
   }
-  text += part("A run in which the token stands behind a prefix, with parts of position 0 pasted in:",
-               effect_table(wave.restored, Naming::by_name));
-  text += part("Norm or direction? Edits of position 0's whole state:", effect_table(wave.state, Naming::by_name));
-  text += part("What the first blocks tell position 0:", effect_table(wave.signal, Naming::by_name));
+  text +=
+      part("A run in which the token stands behind a prefix, with parts of position 0 pasted in:",
+           effect_table(wave.restored, Naming::by_name));
+  text += part("Norm or direction? Edits of position 0's whole state:",
+               effect_table(wave.state, Naming::by_name));
+  text +=
+      part("What the first blocks tell position 0:", effect_table(wave.signal, Naming::by_name));
   text += part("What the sink is used for:", effect_table(wave.use, Naming::by_name));
   for (const std::string& sentence : wave.dependence) text += "\n" + wrap(sentence);
   text += part("Edits behind that:", effect_table(wave.dependence_effects, Naming::by_name));
@@ -98,8 +107,9 @@ std::string p0_text(const RunInfo& run, const P0Report& found, const Tokenizer* 
     if (i == 0) text += layer_table(survey) + "\n";
     text += survey_notes(survey, tokenizer);
   }
-  text += fmt::format("\n  All positions moved by 100: no head's sink changes by more than {:.1e}.\n",
-                      found.position_shift_change);
+  text +=
+      fmt::format("\n  All positions moved by 100: no head's sink changes by more than {:.1e}.\n",
+                  found.position_shift_change);
   for (std::size_t i = 0; i < found.waves.size(); ++i) {
     text += wave_part(found.waves[i], i + 1, tokenizer);
   }

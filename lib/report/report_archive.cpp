@@ -29,9 +29,12 @@ void put_waves(ArchiveWriter& file, const std::string& group, const std::vector<
   const auto ints = [&](const std::string& name, auto get, const std::string& note) {
     put_column(file, group + name, each<std::int64_t>(waves, get), "wave", "", note);
   };
-  ints("/onset", [](const Wave& w) { return w.onset; }, "first layer with a sink");
-  ints("/last", [](const Wave& w) { return w.last; }, "last layer with a sink");
-  ints("/peak", [](const Wave& w) { return w.peak; }, "layer with the largest mean sink");
+  ints(
+      "/onset", [](const Wave& w) { return w.onset; }, "first layer with a sink");
+  ints(
+      "/last", [](const Wave& w) { return w.last; }, "last layer with a sink");
+  ints(
+      "/peak", [](const Wave& w) { return w.peak; }, "layer with the largest mean sink");
   put_column(file, group + "/mean", each<double>(waves, [](const Wave& w) { return w.mean; }),
              "wave", "", "mean sink over the wave's layers and heads");
 }
@@ -82,13 +85,15 @@ void put_column(ArchiveWriter& file, const std::string& path, const std::vector<
   file.dataset(path, at::tensor(values, at::kDouble), {{axis}, unit, note});
 }
 
-void put_column(ArchiveWriter& file, const std::string& path, const std::vector<std::int64_t>& values,
-                const std::string& axis, const std::string& unit, const std::string& note) {
+void put_column(ArchiveWriter& file, const std::string& path,
+                const std::vector<std::int64_t>& values, const std::string& axis,
+                const std::string& unit, const std::string& note) {
   file.dataset(path, at::tensor(values, at::kLong), {{axis}, unit, note});
 }
 
-void put_column(ArchiveWriter& file, const std::string& path, const std::vector<std::string>& values,
-                const std::string& axis, const std::string& note) {
+void put_column(ArchiveWriter& file, const std::string& path,
+                const std::vector<std::string>& values, const std::string& axis,
+                const std::string& note) {
   file.dataset(path, values, {{axis}, "", note});
 }
 
@@ -124,7 +129,8 @@ void put_inputs(ArchiveWriter& file, const std::string& group, const Inputs& inp
   if (!lengths.defined() && inputs.tokens.ids.defined()) {
     lengths = at::full({inputs.tokens.batch()}, inputs.tokens.length(), at::kLong);
   }
-  put(file, group + "/lengths", lengths, {"batch"}, "positions", "valid positions of each sequence");
+  put(file, group + "/lengths", lengths, {"batch"}, "positions",
+      "valid positions of each sequence");
   file.attribute(group, "kind", inputs.kind);
   file.attribute(group, "bos", inputs.bos ? std::to_string(*inputs.bos) : std::string("none"));
   file.attribute(group, "sha256", inputs.sha256);
@@ -165,10 +171,11 @@ void put_survey(ArchiveWriter& file, const std::string& group, const SinkSurvey&
   tensor("p0_mean_state", survey.p0_mean_state, {"half_layer", "d_model"}, "stream",
          "position 0's state, mean over sequences" + half);
   tensor("separability", survey.separability, {"half_layer"}, "area under the curve",
-         "a linear detector of position 0, trained on every other sequence, tested on the rest" + half);
+         "a linear detector of position 0, trained on every other sequence, tested on the rest" +
+             half);
   put_column(file, group + "/loss",
-             std::vector<double>{survey.loss.mean, survey.loss.low, survey.loss.high}, "mean_low_high",
-             "nats per predicted token", "mean and its 95 % bootstrap interval");
+             std::vector<double>{survey.loss.mean, survey.loss.low, survey.loss.high},
+             "mean_low_high", "nats per predicted token", "mean and its 95 % bootstrap interval");
   put_waves(file, group + "/waves", survey.waves);
   put_steps(file, group + "/steps", survey.steps);
   put_secondary(file, group + "/secondary", survey.secondary);
@@ -184,7 +191,8 @@ void write_archive(const std::filesystem::path& path, const RunInfo& run,
   report::put_provenance(file, run, report::dump(options));
   for (std::size_t i = 0; i < conditions.size(); ++i) {
     const Condition& condition = conditions[i];
-    report::put_inputs(file, i == 0 ? "/inputs" : "/inputs/" + report::group_name(condition.name), condition.inputs);
+    report::put_inputs(file, i == 0 ? "/inputs" : "/inputs/" + report::group_name(condition.name),
+                       condition.inputs);
     report::put_survey(file, "/sink/" + report::group_name(condition.name), condition.survey);
   }
   file.close();

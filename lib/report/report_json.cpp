@@ -78,12 +78,11 @@ Json document(const RunInfo& run) {
   Json json;
   json["plumb"] = version();
   json["command"] = run.command;
-  json["model"] = {{"name", run.model},          {"sha256", run.sha256},
-                   {"family", config.family},    {"layers", config.layers},
-                   {"heads", config.heads},      {"kv_heads", config.kv_heads},
-                   {"d_model", config.d_model},  {"d_head", config.d_head},
-                   {"d_mlp", config.d_mlp},      {"vocab", config.vocab},
-                   {"context", config.context}};
+  json["model"] = {
+      {"name", run.model},         {"sha256", run.sha256},     {"family", config.family},
+      {"layers", config.layers},   {"heads", config.heads},    {"kv_heads", config.kv_heads},
+      {"d_model", config.d_model}, {"d_head", config.d_head},  {"d_mlp", config.d_mlp},
+      {"vocab", config.vocab},     {"context", config.context}};
   return json;
 }
 
@@ -121,10 +120,12 @@ void put_survey(Json& into, const SinkSurvey& survey) {
 
 Json sink_conventions(const SinkSurvey& survey) {
   Json json;
-  json["layers"] = "counted from 0; index l of the norms enters block l, l + 0.5 lies between its "
-                   "attention and its MLP";
-  json["sink"] = "attention of a query to key position 0, mean over the chosen queries of a "
-                 "sequence, then over sequences";
+  json["layers"] =
+      "counted from 0; index l of the norms enters block l, l + 0.5 lies between its "
+      "attention and its MLP";
+  json["sink"] =
+      "attention of a query to key position 0, mean over the chosen queries of a "
+      "sequence, then over sequences";
   json["queries"] = to_string(survey.options.queries);
   json["rate"] = "share of heads whose sink exceeds epsilon";
   json["epsilon"] = survey.options.epsilon;
@@ -140,11 +141,10 @@ Json sink_conventions(const SinkSurvey& survey) {
 void put_end(Json& into, const RunInfo& run) {
   into["files"] = Json::object();
   for (const auto& [what, file] : run.files) into["files"][what] = file;
-  into["run"] = {{"command_line", run.command_line}, {"dtype", run.dtype},
-                 {"device", run.device},             {"threads", run.threads},
-                 {"seed", run.seed},                 {"libtorch", run.torch},
-                 {"started", run.started},           {"ended", run.ended},
-                 {"seconds", run.seconds},           {"peak_bytes", run.peak_bytes}};
+  into["run"] = {{"command_line", run.command_line}, {"dtype", run.dtype}, {"device", run.device},
+                 {"threads", run.threads},           {"seed", run.seed},   {"libtorch", run.torch},
+                 {"started", run.started},           {"ended", run.ended}, {"seconds", run.seconds},
+                 {"peak_bytes", run.peak_bytes}};
 }
 
 std::string print(const Json& document) {

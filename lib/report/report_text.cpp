@@ -26,7 +26,8 @@ std::string sets_of(const std::vector<std::vector<std::string>>& sets) {
   return report::list_of(parts);
 }
 
-std::string show_shape(const std::vector<std::int64_t>& shape, const std::vector<std::string>& axes) {
+std::string show_shape(const std::vector<std::int64_t>& shape,
+                       const std::vector<std::string>& axes) {
   std::vector<std::string> parts;
   for (std::size_t i = 0; i < shape.size(); ++i) {
     parts.push_back(shape[i] > 0 ? fmt::format("{} {}", axes[i], shape[i]) : axes[i]);
@@ -42,7 +43,9 @@ std::string wave_sentence(const WaveReport& wave) {
   text.front() = 'L';
   text += describe(wave.verdict);
   if (!wave.writers.empty()) text += ", written by " + list_of(wave.writers);
-  if (!wave.upstream.empty()) text += fmt::format(", which need{} {}", wave.writers.size() == 1 ? "s" : "", list_of(wave.upstream));
+  if (!wave.upstream.empty())
+    text += fmt::format(", which need{} {}", wave.writers.size() == 1 ? "s" : "",
+                        list_of(wave.upstream));
   if (wave.blocks.size() == 1) text += fmt::format(" (block {})", wave.blocks.front());
   if (wave.blocks.size() > 1) text += fmt::format(" (blocks {})", fmt::join(wave.blocks, ", "));
   if (!wave.erasers.empty()) text += "; erased by " + list_of(wave.erasers);
@@ -60,7 +63,8 @@ std::string inspect_text(const RunInfo& run, const Checkpoint& checkpoint,
   text += fmt::format("{} file{}, sha256 {}\n", checkpoint.format(),
                       checkpoint.format() == "gguf" ? "" : "s", run.sha256);
   text += heading("Architecture");
-  for (const auto& [name, value] : found.switches) text += fmt::format("  {:<12} {}\n", name, value);
+  for (const auto& [name, value] : found.switches)
+    text += fmt::format("  {:<12} {}\n", name, value);
   text += fmt::format("  {:<12} {}\n", "context", show_count(run.config.context));
   text += fmt::format("  {:<12} {}\n", "vocabulary", show_count(run.config.vocab));
   text += heading("Size");
@@ -77,8 +81,8 @@ std::string inspect_text(const RunInfo& run, const Checkpoint& checkpoint,
     const auto token = [&](const std::optional<std::int64_t>& id) {
       return id ? fmt::format("{} (id {})", show_token(*id, tokenizer), *id) : std::string("none");
     };
-    text += fmt::format("  byte-level BPE, {} ids; BOS {}{}; EOS {}\n", show_count(tokenizer->size()),
-                        token(tokenizer->bos()),
+    text += fmt::format("  byte-level BPE, {} ids; BOS {}{}; EOS {}\n",
+                        show_count(tokenizer->size()), token(tokenizer->bos()),
                         tokenizer->adds_bos() ? ", added to every text" : ", not added to texts",
                         token(tokenizer->eos()));
   }

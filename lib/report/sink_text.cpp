@@ -14,11 +14,12 @@ std::string sink_text(const RunInfo& run,
   if (surveys.empty()) throw Error(ErrorKind::bad_argument, "no survey to report");
   const SinkSurvey& main = surveys.front().second;
   std::string text = show_run(run, &main);
-  text += wrap(fmt::format("Sink of a head: attention to position 0, mean over queries ({}); rates {}.",
-                           to_string(main.options.queries),
-                           main.options.pool == Pool::pooled ? "of the mean over sequences"
-                                                             : "sequence by sequence, then averaged"),
-               0, 0);
+  text +=
+      wrap(fmt::format("Sink of a head: attention to position 0, mean over queries ({}); rates {}.",
+                       to_string(main.options.queries),
+                       main.options.pool == Pool::pooled ? "of the mean over sequences"
+                                                         : "sequence by sequence, then averaged"),
+           0, 0);
   std::int64_t evaluations = 0;
   for (const auto& [name, survey] : surveys) {
     text += heading(fmt::format("{}: {}", name, show_inputs(survey)));

@@ -49,14 +49,14 @@ std::string show_inputs(const SinkSurvey& survey) {
   const std::string what = survey.inputs_kind == "text"     ? "tokens of text"
                            : survey.inputs_kind == "random" ? "random tokens"
                                                             : "given tokens";
-  const std::string bos =
-      survey.bos ? fmt::format("token {} first (BOS)", *survey.bos) : "no BOS";
+  const std::string bos = survey.bos ? fmt::format("token {} first (BOS)", *survey.bos) : "no BOS";
   return fmt::format("{} sequence{} of {} {}, {}", survey.sequences,
                      survey.sequences == 1 ? "" : "s", survey.length, what, bos);
 }
 
 std::string layer_table(const SinkSurvey& survey) {
-  const at::Tensor mean = survey.mean.defined() ? survey.mean.to(at::kCPU, at::kDouble) : at::Tensor();
+  const at::Tensor mean =
+      survey.mean.defined() ? survey.mean.to(at::kCPU, at::kDouble) : at::Tensor();
   const std::int64_t layers = mean.defined() ? mean.size(0) : 0;
   const std::int64_t heads = layers > 0 ? mean.size(1) : 0;
   std::vector<std::vector<std::string>> rows;
@@ -66,18 +66,19 @@ std::string layer_table(const SinkSurvey& survey) {
       marks += mark(mean.select(0, l).select(0, h).item<double>());
     }
     if (heads > kMostHeads) marks += "…";
-    rows.push_back({std::to_string(l), wave_of(survey, static_cast<int>(l)), marks,
-                    show_value(at_index(survey.layer_mean, l)), show_share(at_index(survey.rate, l)),
-                    show_norm(at_index(survey.p0_norm, 2 * l)),
-                    show_norm(at_index(survey.median_norm, 2 * l)),
-                    show_value(at_index(survey.p0_cosine, 2 * l))});
+    rows.push_back(
+        {std::to_string(l), wave_of(survey, static_cast<int>(l)), marks,
+         show_value(at_index(survey.layer_mean, l)), show_share(at_index(survey.rate, l)),
+         show_norm(at_index(survey.p0_norm, 2 * l)), show_norm(at_index(survey.median_norm, 2 * l)),
+         show_value(at_index(survey.p0_cosine, 2 * l))});
   }
-  std::string text = columns({"layer", "wave", "<heads", "mean", "rate", "norm P0", "norm t>0",
-                              "cosine"},
-                             rows);
+  std::string text =
+      columns({"layer", "wave", "<heads", "mean", "rate", "norm P0", "norm t>0", "cosine"}, rows);
   text += wrap(fmt::format(
-      "heads: attention to position 0, · under 0.05, then ▁ to █ in eighths; mean over heads (uniform "
-      "attention gives {:.3f}); rate: heads above {:g}; norms (mean at position 0, median elsewhere) and "
+      "heads: attention to position 0, · under 0.05, then ▁ to █ in eighths; mean over heads "
+      "(uniform "
+      "attention gives {:.3f}); rate: heads above {:g}; norms (mean at position 0, median "
+      "elsewhere) and "
       "cosine (of position 0's state to its mean over sequences) as the layer is entered.",
       survey.null, survey.options.epsilon));
   return text;
@@ -100,19 +101,22 @@ std::string survey_notes(const SinkSurvey& survey, const Tokenizer* tokenizer) {
   std::vector<std::string> rates;
   if (survey.rate.defined() && survey.rate.size(0) > 0) {
     for (const int start : starts) {
-      rates.push_back(fmt::format("{:.1f} % from layer {}", 100.0 * sink_rate_from(survey, start), start));
+      rates.push_back(
+          fmt::format("{:.1f} % from layer {}", 100.0 * sink_rate_from(survey, start), start));
     }
-    text += wrap(fmt::format("Sink rate (heads above {:g}, mean over layers): {}", survey.options.epsilon,
-                             list_of(rates)), 2, 4);
+    text += wrap(fmt::format("Sink rate (heads above {:g}, mean over layers): {}",
+                             survey.options.epsilon, list_of(rates)),
+                 2, 4);
   }
   text += wrap("Norm at position 0 steps up at: " + show_steps(survey.steps, true), 2, 4);
   text += wrap("Norm at position 0 is erased at: " + show_steps(survey.steps, false), 2, 4);
   for (const SecondarySink& sink : survey.secondary) {
-    text += wrap(fmt::format("Secondary sink from layer {}: {} at {} position{}, drawing {:.3f} each, norm "
-                             "{:.1f} times the median",
-                             sink.layer, show_token(sink.token, tokenizer), show_count(sink.count),
-                             sink.count == 1 ? "" : "s", sink.sink, sink.norm_ratio),
-                 2, 4);
+    text += wrap(
+        fmt::format("Secondary sink from layer {}: {} at {} position{}, drawing {:.3f} each, norm "
+                    "{:.1f} times the median",
+                    sink.layer, show_token(sink.token, tokenizer), show_count(sink.count),
+                    sink.count == 1 ? "" : "s", sink.sink, sink.norm_ratio),
+        2, 4);
   }
   text += fmt::format("  Loss: {} nats per predicted token\n", show_estimate(survey.loss));
   return text;

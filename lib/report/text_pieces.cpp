@@ -31,8 +31,8 @@ std::string columns(const std::vector<std::string>& titles,
   std::vector<std::size_t> widths;
   for (const std::string& title : titles) {
     const bool left = title.starts_with('<');
-    header.push_back({left ? title.substr(1) : title,
-                      left ? Table::Align::left : Table::Align::right});
+    header.push_back(
+        {left ? title.substr(1) : title, left ? Table::Align::left : Table::Align::right});
     widths.push_back(display_width(header.back().title));
   }
   for (const auto& row : rows) {
@@ -106,7 +106,8 @@ std::string show_share(double value) {
   if (!std::isfinite(value)) return "-";
   const double percent = 100.0 * value;
   // Avoids "-0 %", and "100 %" for what is not all.
-  if (value < 1.0 && percent > 99.5) return fmt::format("{:.1f} %", std::floor(10.0 * percent) / 10.0);
+  if (value < 1.0 && percent > 99.5)
+    return fmt::format("{:.1f} %", std::floor(10.0 * percent) / 10.0);
   return fmt::format("{:.0f} %", std::abs(percent) < 0.5 ? 0.0 : percent);
 }
 
@@ -150,9 +151,9 @@ std::string show_token(std::int64_t id, const Tokenizer* tokenizer) {
 
 std::string show_run(const RunInfo& run, const SinkSurvey* survey) {
   const ModelConfig& config = run.config;
-  std::string text = fmt::format("plumb {} {}: {} ({}, {} layers of {} heads, width {})\n", version(),
-                                 run.command, run.model, config.family, config.layers, config.heads,
-                                 config.d_model);
+  std::string text =
+      fmt::format("plumb {} {}: {} ({}, {} layers of {} heads, width {})\n", version(), run.command,
+                  run.model, config.family, config.layers, config.heads, config.d_model);
   if (survey != nullptr) {
     text += fmt::format("{}; {} on {} with {} thread{}, seed {}\n", show_inputs(*survey), run.dtype,
                         run.device, run.threads, run.threads == 1 ? "" : "s", run.seed);
@@ -166,9 +167,10 @@ std::string show_end(const RunInfo& run, std::int64_t evaluations) {
     text += heading("Files");
     for (const auto& [what, file] : run.files) text += fmt::format("  {:<8} {}\n", what, file);
   }
-  return text + fmt::format("\n{} token-layer evaluations (one position through one block) in {}, peak memory {}\n",
-                            show_count(evaluations), show_seconds(run.seconds),
-                            show_bytes(run.peak_bytes));
+  return text + fmt::format(
+                    "\n{} token-layer evaluations (one position through one block) in {}, peak "
+                    "memory {}\n",
+                    show_count(evaluations), show_seconds(run.seconds), show_bytes(run.peak_bytes));
 }
 
 }  // namespace plumb::report

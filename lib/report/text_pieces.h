@@ -16,8 +16,8 @@ namespace plumb::report {
 
 inline constexpr std::size_t kPageWidth = 110;
 
-/// A table, indented. Columns whose title starts with '<' stand to the left (the mark is not printed),
-/// others to the right. What does not fit the page has its widest left column cut.
+/// A table, indented. Columns whose title starts with '<' stand to the left (the mark is not
+/// printed), others to the right. What does not fit the page has its widest left column cut.
 std::string columns(const std::vector<std::string>& titles,
                     const std::vector<std::vector<std::string>>& rows);
 /// Every line two columns further right.
@@ -29,14 +29,14 @@ std::string wrap(std::string_view text, std::size_t indent = 2, std::size_t hang
 /// "WAVE 1" underlined.
 std::string heading(const std::string& text);
 
-std::string show_count(std::int64_t value);   ///< "1,234,567"
-std::string show_norm(double value);          ///< "22644", "53.1", "2.07"
-std::string show_share(double value);         ///< "94 %"
-std::string show_value(double value);         ///< "0.349"
-std::string show_change(double value);        ///< "+0.387"
-std::string show_interval(double low, double high);   ///< "[0.303, 0.404]"
-std::string show_estimate(const Estimate& value);     ///< "0.349 [0.303, 0.404]"
-std::string show_layers(int first, int last);         ///< "layers 3-9", "layer 3"
+std::string show_count(std::int64_t value);                  ///< "1,234,567"
+std::string show_norm(double value);                         ///< "22644", "53.1", "2.07"
+std::string show_share(double value);                        ///< "94 %"
+std::string show_value(double value);                        ///< "0.349"
+std::string show_change(double value);                       ///< "+0.387"
+std::string show_interval(double low, double high);          ///< "[0.303, 0.404]"
+std::string show_estimate(const Estimate& value);            ///< "0.349 [0.303, 0.404]"
+std::string show_layers(int first, int last);                ///< "layers 3-9", "layer 3"
 std::string list_of(const std::vector<std::string>& names);  ///< "m1, m2 and m3"
 /// The token's text in quotes, or "token 17" without a tokenizer.
 std::string show_token(std::int64_t id, const Tokenizer* tokenizer);

@@ -69,7 +69,8 @@ TEST(Failures, AModelWithoutATokenizerNeedsIds) {
 
 TEST(Failures, TextsThatAreNot) {
   expect_failure(run_plumb({"sink", "planted", "--text", ""}), 2, {"text"});
-  expect_failure(run_plumb({"sink", "planted", "--text-file", "no/such/file"}), 3, {"no/such/file"});
+  expect_failure(run_plumb({"sink", "planted", "--text-file", "no/such/file"}), 3,
+                 {"no/such/file"});
   expect_failure(run_plumb({"sink", "planted", "--text-file", file_with("\n\n").string()}), 3, {});
   expect_failure(run_plumb({"sink", "planted", "--text", "a"}), 2, {"one token"});
 }
@@ -104,7 +105,8 @@ TEST(Failures, AFullDiskIsReported) {
 
 TEST(Failures, CudaIsRefusedWhereThereIsNone) {
   if (fs::exists("/dev/nvidiactl")) GTEST_SKIP() << "there is a CUDA device here";
-  expect_failure(run_plumb({"sink", "planted", "--device", "cuda", "--random", "2,8"}), 4, {"cuda"});
+  expect_failure(run_plumb({"sink", "planted", "--device", "cuda", "--random", "2,8"}), 4,
+                 {"cuda"});
 }
 
 }  // namespace

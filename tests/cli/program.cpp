@@ -50,8 +50,7 @@ int start(const std::vector<std::string>& arguments,
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, err.c_str(),
                                    O_WRONLY | O_CREAT | O_TRUNC, 0600);
   int pid = 0;
-  const int failed =
-      posix_spawn(&pid, PLUMB_PROGRAM, &actions, nullptr, argv.data(), envp.data());
+  const int failed = posix_spawn(&pid, PLUMB_PROGRAM, &actions, nullptr, argv.data(), envp.data());
   posix_spawn_file_actions_destroy(&actions);
   if (failed != 0) throw std::runtime_error("cannot start " PLUMB_PROGRAM);
   return pid;

@@ -134,9 +134,9 @@ TEST(Results, ThreadsDoNotChangeTheNumbers) {
 
 TEST(Results, P0FindsThePlantedCircuitAndWritesEverything) {
   const fs::path out = scratch_dir() / "p0";
-  const Json json = document({"p0", "planted", "--random", "12,48", "--out", out.string(), "--json",
-                              "--causal-length", "48", "--causal-sequences", "8",
-                              "--self-mask-position", "20"});
+  const Json json =
+      document({"p0", "planted", "--random", "12,48", "--out", out.string(), "--json",
+                "--causal-length", "48", "--causal-sequences", "8", "--self-mask-position", "20"});
   expect_frame(json, "p0");
   expect_inputs(json.at("inputs"), 12, 48);
   EXPECT_EQ(json.at("verdict"), "positional");

@@ -42,7 +42,7 @@ TEST(Usage, HelpListsEveryCommandAndEachCommandHasItsOwn) {
 TEST(Usage, OffersOnlyFlagsThatMeanSomethingInTheCommand) {
   EXPECT_EQ(run_plumb({"plant", "--help"}).out.find("--threads"), std::string::npos);
   EXPECT_EQ(run_plumb({"inspect", "--help"}).out.find("--bos"), std::string::npos);
-  expect_refusal({"--threads", "2", "plant"}, 2, "unknown flag '--threads' for plumb plant");
+  expect_refusal({"--threads", "2", "plant"}, 2, "--threads means nothing to plumb plant");
 }
 
 TEST(Usage, UnknownWordsComeWithTheNearestKnownOne) {
@@ -53,7 +53,8 @@ TEST(Usage, UnknownWordsComeWithTheNearestKnownOne) {
                  "unknown flag '--sed' before the command; did you mean '--seed'?");
   expect_refusal({"sink", "planted", "--epsilom=0.2"}, 2,
                  "unknown flag '--epsilom' for plumb sink; did you mean '--epsilon'?");
-  expect_refusal({"sink", "planted", "--xylophone"}, 2, "unknown flag '--xylophone' for plumb sink");
+  expect_refusal({"sink", "planted", "--xylophone"}, 2,
+                 "unknown flag '--xylophone' for plumb sink");
   expect_refusal({"sink", "planted", "again"}, 2, "unexpected argument 'again' for plumb sink");
 }
 
@@ -65,10 +66,10 @@ TEST(Usage, NumbersAreReadStrictlyAndInDecimal) {
   expect_refusal({"sink", "--threads", "99999999999999999999"}, 2,
                  "--threads expects a whole number from 1 to 1024, not '99999999999999999999'");
   expect_refusal({"sink", "--threads"}, 2, "--threads expects a value");
-  expect_refusal({"sink", "--epsilon", "nan"}, 2, "--epsilon expects a number from 0 to 1, not 'nan'");
+  expect_refusal({"sink", "--epsilon", "nan"}, 2,
+                 "--epsilon expects a number from 0 to 1, not 'nan'");
   expect_refusal({"sink", "--dtype", "f16"}, 2, "--dtype expects one of f32, f64, not 'f16'");
-  expect_refusal({"sink", "--random", "4"}, 2,
-                 "--random expects N,T (sequences, length), not '4'");
+  expect_refusal({"sink", "--random", "4"}, 2, "--random expects N,T (sequences, length), not '4'");
   expect_refusal({"sink", "--random", "4,1"}, 2,
                  "--random N,T: T expects a whole number from 2 to 10000000, not '1'");
   // 010 is ten, not eight: ten sequences, not eight, are asked for.

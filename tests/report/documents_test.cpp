@@ -102,11 +102,20 @@ P0Report p0_report() {
                     effect("a0", "mean", kNan)};
   wave.sets = {effect("m0+m1", "mean", 1.0)};
   wave.sets.front().loss_change = Estimate{0.865, 0.5, 1.3};
-  wave.self_masks = {{.layers = {0, 1}, .sink = {0.2, 0.1, 0.3}, .norm = {700, 1, 2}, .spiking = 1,
+  wave.self_masks = {{.layers = {0, 1},
+                      .sink = {0.2, 0.1, 0.3},
+                      .norm = {700, 1, 2},
+                      .spiking = 1,
                       .sufficient = true}};
   wave.smallest_mask = {0, 1};
-  wave.ladder = {{.level = "L1", .name = "present", .claim = "mean sink", .value = 0.7, .null = 0.4,
-                  .low = 0.6, .high = 0.8, .holds = Holds::yes},
+  wave.ladder = {{.level = "L1",
+                  .name = "present",
+                  .claim = "mean sink",
+                  .value = 0.7,
+                  .null = 0.4,
+                  .low = 0.6,
+                  .high = 0.8,
+                  .holds = Holds::yes},
                  {.level = "L9", .name = "general", .claim = "one model"}};
   found.waves = {wave};
   found.circuit.convention = "share of the projection";
@@ -175,9 +184,10 @@ TEST(P0Document, HoldsTheStableKeys) {
 
 TEST(P0Text, SaysTheVerdictInASentenceAndFitsThePage) {
   const P0Report found = p0_report();
-  EXPECT_EQ(wave_sentence(found.waves.front()),
-            "Layers 1-2: positional sink, made at position 0 whatever the token, written by m0 and m1, "
-            "which need a0 (blocks 0, 1); erased by m2; alternatives for each other: {m0, m1}.");
+  EXPECT_EQ(
+      wave_sentence(found.waves.front()),
+      "Layers 1-2: positional sink, made at position 0 whatever the token, written by m0 and m1, "
+      "which need a0 (blocks 0, 1); erased by m2; alternatives for each other: {m0, m1}.");
   const std::string text = p0_text(run_info(), found, nullptr);
   EXPECT_NE(text.find("VERDICT: positional"), std::string::npos);
   EXPECT_NE(text.find("94 % / 750"), std::string::npos);
