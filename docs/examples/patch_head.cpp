@@ -20,7 +20,8 @@ std::int64_t one_token(const plumb::Tokenizer& tokenizer, const char* text) {
   const auto ids = tokenizer.encode(text);
   if (ids.size() != 1) {
     throw plumb::Error(plumb::ErrorKind::bad_argument,
-                       std::string("expected an answer of one token, \"") + text + "\" has " + std::to_string(ids.size()));
+                       std::string("expected an answer of one token, \"") + text + "\" has " +
+                           std::to_string(ids.size()));
   }
   return ids.front();
 }
@@ -38,7 +39,8 @@ int main(int argc, char** argv) try {
   const plumb::Tokens clean = plumb::make_tokens({tokenizer.encode(argv[3])});
   const plumb::Tokens corrupt = plumb::make_tokens({tokenizer.encode(argv[4])});
   if (clean.length() != corrupt.length()) {
-    throw plumb::Error(plumb::ErrorKind::bad_argument, "the two texts must have equally many tokens");
+    throw plumb::Error(plumb::ErrorKind::bad_argument,
+                       "the two texts must have equally many tokens");
   }
   const at::Tensor last = at::full({1}, clean.length() - 1, at::kLong);
   const at::Tensor right = at::full({1}, one_token(tokenizer, argv[5]), at::kLong);
@@ -55,9 +57,11 @@ int main(int argc, char** argv) try {
   const at::Tensor& value = clean_run.cache.at(z);
   for (std::int64_t head = 0; head < model.config().heads; ++head) {
     plumb::Plan plan;
-    plan.interventions.push_back({.site = z, .where = {.heads = {head}}, .edit = plumb::Put{value.narrow(2, head, 1)}});
+    plan.interventions.push_back(
+        {.site = z, .where = {.heads = {head}}, .edit = plumb::Put{value.narrow(2, head, 1)}});
     const double patched = metric(plumb::run(model, corrupt, plan));
-    std::printf("%s: %.4f, restores %.3f\n", plumb::to_string(plumb::SlicedSite{z, {.heads = {head}}}).c_str(), patched,
+    std::printf("%s: %.4f, restores %.3f\n",
+                plumb::to_string(plumb::SlicedSite{z, {.heads = {head}}}).c_str(), patched,
                 (patched - low) / (high - low));
   }
   return 0;

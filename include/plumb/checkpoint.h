@@ -17,20 +17,31 @@ namespace plumb {
 /// k_norm, ln2, gate, up, down`; else `embed, pos_embed, final_norm, unembed`.
 /// Matrices are [outputs, inputs] whatever the file's layout; biases have a name of their own.
 enum class Weight {
-  embed,         ///< [vocab, d_model]
-  pos_embed,     ///< [context, d_model]
-  ln1, ln1_bias,         ///< [d_model]
-  q, q_bias,             ///< [heads * d_head, d_model], [heads * d_head]
-  k, k_bias,             ///< [kv_heads * d_head, d_model], ...
-  v, v_bias,
-  q_norm, k_norm,        ///< [d_head]
-  out, out_bias,         ///< [d_model, heads * d_head], [d_model]
-  ln2, ln2_bias,
-  gate, gate_bias,       ///< [d_mlp, d_model], [d_mlp]
-  up, up_bias,
-  down, down_bias,       ///< [d_model, d_mlp], [d_model]
-  final_norm, final_norm_bias,
-  unembed,               ///< [vocab, d_model]
+  embed,      ///< [vocab, d_model]
+  pos_embed,  ///< [context, d_model]
+  ln1,
+  ln1_bias,  ///< [d_model]
+  q,
+  q_bias,  ///< [heads * d_head, d_model], [heads * d_head]
+  k,
+  k_bias,  ///< [kv_heads * d_head, d_model], ...
+  v,
+  v_bias,
+  q_norm,
+  k_norm,  ///< [d_head]
+  out,
+  out_bias,  ///< [d_model, heads * d_head], [d_model]
+  ln2,
+  ln2_bias,
+  gate,
+  gate_bias,  ///< [d_mlp, d_model], [d_mlp]
+  up,
+  up_bias,
+  down,
+  down_bias,  ///< [d_model, d_mlp], [d_model]
+  final_norm,
+  final_norm_bias,
+  unembed,  ///< [vocab, d_model]
 };
 
 /// "embed", "q_bias", ...
@@ -52,9 +63,9 @@ std::vector<std::int64_t> weight_shape(const ModelConfig& config, Weight weight,
 /// What the file says about one of its tensors, under the file's own name.
 struct TensorInfo {
   std::string name = {};
-  std::string dtype = {};                 ///< "F32", "BF16", "Q4_1", ...
-  std::vector<std::int64_t> shape = {};   ///< row-major, outermost first (also for GGUF)
-  std::uint64_t bytes = 0;                ///< stored size
+  std::string dtype = {};                ///< "F32", "BF16", "Q4_1", ...
+  std::vector<std::int64_t> shape = {};  ///< row-major, outermost first (also for GGUF)
+  std::uint64_t bytes = 0;               ///< stored size
 };
 
 /// An opened checkpoint: a Hugging Face directory (`config.json`, `*.safetensors`, optional index)
@@ -66,12 +77,12 @@ class Checkpoint {
   /// naming the file and the tensor, field or byte.
   static Checkpoint open(const std::filesystem::path& path);
 
-  const std::string& name() const;        ///< last component of the path, without `.gguf`
+  const std::string& name() const;  ///< last component of the path, without `.gguf`
   const std::filesystem::path& path() const;
   const ModelConfig& config() const;
-  const std::string& format() const;      ///< "safetensors" or "gguf"
+  const std::string& format() const;               ///< "safetensors" or "gguf"
   const std::vector<TensorInfo>& tensors() const;  ///< every tensor, by name
-  std::int64_t parameters() const;        ///< elements the decoder uses, a tied matrix counted once
+  std::int64_t parameters() const;  ///< elements the decoder uses, a tied matrix counted once
 
   /// Whether the decoder has this weight: `weight_shape` is not empty. Opening made sure that the
   /// file holds every such weight in its right shape. False for the unembedding of a tied model.

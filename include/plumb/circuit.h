@@ -17,7 +17,7 @@ struct CircuitNode {
   std::string kind = {};
   /// -1 for input, one past the last block for logits; for a sink read off several layers the first
   int layer = -1;
-  double score = 0.0;             ///< what the graph's `convention` says
+  double score = 0.0;                             ///< what the graph's `convention` says
   std::map<std::string, std::string> notes = {};  ///< shown on hover, kept by every format
 };
 
@@ -25,13 +25,13 @@ struct CircuitNode {
 struct CircuitEdge {
   std::string from = {};
   std::string to = {};
-  double score = 0.0;             ///< signed: negative = the sender works against the read-out
-  std::string kind = {};          ///< "", "or" (alternatives of which either suffices), "eraser"
+  double score = 0.0;     ///< signed: negative = the sender works against the read-out
+  std::string kind = {};  ///< "", "or" (alternatives of which either suffices), "eraser"
 };
 
 struct Circuit {
   std::string title = {};
-  std::string convention = {};    ///< one sentence: what a score is, its sign and its unit
+  std::string convention = {};  ///< one sentence: what a score is, its sign and its unit
   std::vector<CircuitNode> nodes = {};
   std::vector<CircuitEdge> edges = {};
 };
@@ -40,9 +40,9 @@ struct Circuit {
 /// unknown node, an edge runs against the order of the forward pass, or a score is not finite.
 ///
 /// The order: input, then for each layer its sinks (read off its attention), heads, attention,
-/// experts and neurons, MLP (so that a part may feed its whole), then logits. A sink over a range of
-/// layers, "sink[3-9]", may be fed by what writes before the last of them. An edge of kind "eraser"
-/// may reach a sink from any layer, for erasing is what ends it.
+/// experts and neurons, MLP (so that a part may feed its whole), then logits. A sink over a range
+/// of layers, "sink[3-9]", may be fed by what writes before the last of them. An edge of kind
+/// "eraser" may reach a sink from any layer, for erasing is what ends it.
 void check(const Circuit& circuit);
 
 /// Removes nodes and edges that lie on no path from a node of kind "input" to one of kind "sink"
@@ -51,12 +51,13 @@ Circuit prune_dead_ends(const Circuit& circuit);
 
 /// The components that every path from an input to a read-out passes, in order of depth, inputs and
 /// read-outs themselves left out; none if nothing reaches a read-out. Edges of kind "eraser" do not
-/// count as ways there. Alternatives (kind "or") count as any edge: what one of them can go around is
-/// no bottleneck, so a knock-out of a bottleneck is expected to matter and of an alternative is not.
+/// count as ways there. Alternatives (kind "or") count as any edge: what one of them can go around
+/// is no bottleneck, so a knock-out of a bottleneck is expected to matter and of an alternative is
+/// not.
 std::vector<std::string> bottlenecks(const Circuit& circuit);
 
-/// {"title", "convention", "nodes": [{"name", "kind", "layer", "score", "notes"}], "edges": [{"from",
-/// "to", "score", "kind"}]} on one line, losslessly; `check` is called first.
+/// {"title", "convention", "nodes": [{"name", "kind", "layer", "score", "notes"}], "edges":
+/// [{"from", "to", "score", "kind"}]} on one line, losslessly; `check` is called first.
 std::string to_json(const Circuit& circuit);
 
 /// Reads what `to_json` wrote; title, convention, notes and an edge's kind may be missing. Throws
@@ -64,13 +65,13 @@ std::string to_json(const Circuit& circuit);
 Circuit circuit_from_json(std::string_view json);
 
 /// Graphviz text: one rank per layer, width by |score| relative to the largest, erasers red and
-/// dashed, alternatives dotted, with a legend; attributes of our own ("plumb_...") carry every field,
-/// so that nothing is lost. Deterministic. Calls `check` first.
+/// dashed, alternatives dotted, with a legend; attributes of our own ("plumb_...") carry every
+/// field, so that nothing is lost. Deterministic. Calls `check` first.
 std::string to_dot(const Circuit& circuit);
 
-/// Writes `to_dot` to the path, and `path` with extension .svg beside it if Graphviz's `dot` program
-/// is found. Returns whether the drawing was made; a `dot` that fails or takes longer than two minutes
-/// makes none. Throws bad_file if a file cannot be written.
+/// Writes `to_dot` to the path, and `path` with extension .svg beside it if Graphviz's `dot`
+/// program is found. Returns whether the drawing was made; a `dot` that fails or takes longer than
+/// two minutes makes none. Throws bad_file if a file cannot be written.
 bool draw(const Circuit& circuit, const std::filesystem::path& dot_file);
 
 }  // namespace plumb

@@ -26,13 +26,14 @@ std::string to_string(const Bos& bos);
 /// Token sequences and where they come from.
 struct Inputs {
   Tokens tokens = {};
-  std::string kind = {};                     ///< "text", "random" or "tokens"
-  std::optional<std::int64_t> bos = {};      ///< id that stands before every sequence, if one does
-  std::string sha256 = {};                   ///< of the ids and lengths
+  std::string kind = {};                 ///< "text", "random" or "tokens"
+  std::optional<std::int64_t> bos = {};  ///< id that stands before every sequence, if one does
+  std::string sha256 = {};               ///< of the ids and lengths
   std::int64_t length() const { return tokens.length(); }
 };
 
-/// The id that `bos` puts first, if any. `native` without a tokenizer, or one that adds none, is none.
+/// The id that `bos` puts first, if any. `native` without a tokenizer, or one that adds none, is
+/// none.
 std::optional<std::int64_t> bos_id(const Bos& bos, const Tokenizer* tokenizer);
 
 /// Sequences of ids cut to `length` content tokens, with `bos` before them. Shorter ones are padded
@@ -46,8 +47,9 @@ std::vector<std::vector<std::int64_t>> encode_all(const Tokenizer& tokenizer,
 
 /// `count` sequences of `length` ids drawn uniformly from those the tokenizer does not call special
 /// (all ids without a tokenizer).
-std::vector<std::vector<std::int64_t>> random_ids(std::int64_t count, std::int64_t length, std::int64_t vocab,
-                                                  const Tokenizer* tokenizer, std::uint64_t seed);
+std::vector<std::vector<std::int64_t>> random_ids(std::int64_t count, std::int64_t length,
+                                                  std::int64_t vocab, const Tokenizer* tokenizer,
+                                                  std::uint64_t seed);
 
 /// Lines of a UTF-8 text file, one sequence a line, empty lines left out. Throws bad_file.
 std::vector<std::string> read_texts(const std::filesystem::path& file);

@@ -16,11 +16,12 @@ at::Tensor token_loss(const at::Tensor& logits, const at::Tensor& ids);
 
 /// Difference of two logits at one position of each sequence: logits [B, T, vocab], positions,
 /// right and wrong [B] int64 give [B]. Positive = the right answer is preferred.
-at::Tensor logit_diff(const at::Tensor& logits, const at::Tensor& positions, const at::Tensor& right,
-                      const at::Tensor& wrong);
+at::Tensor logit_diff(const at::Tensor& logits, const at::Tensor& positions,
+                      const at::Tensor& right, const at::Tensor& wrong);
 
 /// Records, under the label "loss", each sequence's mean loss [B] in float64 over its valid
-/// positions, and keeps no logits. `skip` leaves out the first predictions (1 where a BOS stands first).
+/// positions, and keeps no logits. `skip` leaves out the first predictions (1 where a BOS stands
+/// first).
 Record record_loss(std::int64_t skip = 0);
 
 /// A mean over sequences with its 95 % bootstrap interval.
@@ -30,7 +31,8 @@ struct Estimate {
   double high = 0.0;
 };
 
-/// Percentile bootstrap over the sequences of `values` [B], 2,000 resamples. Same seed, same interval.
+/// Percentile bootstrap over the sequences of `values` [B], 2,000 resamples. Same seed, same
+/// interval.
 Estimate bootstrap(const at::Tensor& values, std::uint64_t seed = 0);
 Estimate bootstrap(const std::vector<double>& values, std::uint64_t seed = 0);
 

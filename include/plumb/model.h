@@ -14,9 +14,9 @@
 namespace plumb {
 
 struct LoadOptions {
-  at::ScalarType dtype = at::kFloat;        ///< arithmetic: kFloat or kDouble
+  at::ScalarType dtype = at::kFloat;  ///< arithmetic: kFloat or kDouble
   at::Device device = at::Device(at::kCPU);
-  int threads = 0;                          ///< 0 = one per physical core
+  int threads = 0;  ///< 0 = one per physical core
 };
 
 /// A decoder-only language model. Cheap to copy (shared, immutable); safe to use from many threads.
@@ -27,11 +27,12 @@ class Model {
 
   Model(const Checkpoint& checkpoint, const LoadOptions& options = {});
   /// A model made in memory. `name` stands for the file's name in reports.
-  Model(const ModelConfig& config, Source source, std::string name, const LoadOptions& options = {});
+  Model(const ModelConfig& config, Source source, std::string name,
+        const LoadOptions& options = {});
 
   const ModelConfig& config() const;
   const std::string& name() const;
-  std::string sha256() const;                ///< of the checkpoint; empty for a model made in memory
+  std::string sha256() const;  ///< of the checkpoint; empty for a model made in memory
   at::ScalarType dtype() const;
   at::Device device() const;
   int threads() const;

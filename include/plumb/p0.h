@@ -30,64 +30,67 @@ const char* to_string(Ablation ablation) noexcept;
 
 struct P0Options {
   SinkOptions sink = {};
-  std::int64_t causal_sequences = 24;   ///< sequences that interventions run on
-  std::int64_t causal_length = 96;      ///< positions of them
-  std::int64_t self_mask_position = 40; ///< position made to attend to itself alone
-  std::int64_t prefix = 16;             ///< tokens put before the sequence for `displaced`
+  std::int64_t causal_sequences = 24;    ///< sequences that interventions run on
+  std::int64_t causal_length = 96;       ///< positions of them
+  std::int64_t self_mask_position = 40;  ///< position made to attend to itself alone
+  std::int64_t prefix = 16;              ///< tokens put before the sequence for `displaced`
   std::uint64_t seed = 0;
-  std::vector<std::int64_t> donors = {}; ///< position > 0 that `resample` copies from, for each causal sequence; empty = drawn
-  double necessary = 0.8;               ///< share of the excess over the null that a knock-out must remove
-  double control = 0.1;                 ///< share that a control may remove
-  double sufficient = 1.0 / 3.0;        ///< share of position 0's sink that a made sink must reach
-  double located = 0.9;                 ///< share of the projection that the named writers must cover
-  double vocabulary = 0.95;             ///< share of tokens that must spike
+  std::vector<std::int64_t> donors =
+      {};  ///< position > 0 that `resample` copies from, for each causal sequence; empty = drawn
+  double necessary = 0.8;  ///< share of the excess over the null that a knock-out must remove
+  double control = 0.1;    ///< share that a control may remove
+  double sufficient = 1.0 / 3.0;  ///< share of position 0's sink that a made sink must reach
+  double located = 0.9;           ///< share of the projection that the named writers must cover
+  double vocabulary = 0.95;       ///< share of tokens that must spike
 };
 void check(const P0Options& options, const Model& model);
 
 /// A component's part of the state of position 0 along the wave's sink direction.
 struct LedgerRow {
-  std::string name = {};     ///< "input", "a0", "m2"; "a0.h3"; "m2.n90"
-  double p0 = 0;             ///< at position 0, mean over sequences
-  double others = 0;         ///< mean over t > 0
+  std::string name = {};  ///< "input", "a0", "m2"; "a0.h3"; "m2.n90"
+  double p0 = 0;          ///< at position 0, mean over sequences
+  double others = 0;      ///< mean over t > 0
 };
 struct Ledger {
   double total = 0;                        ///< projection of the state on the direction
   double closing_error = 0;                ///< |sum of components - total| / |total|
   std::vector<LedgerRow> components = {};  ///< in the order of the forward pass
-  std::vector<LedgerRow> heads = {};       ///< of components with at least 2 % of the total, largest first
-  std::vector<LedgerRow> neurons = {};     ///< leading ones of the writing and erasing MLPs
-  std::vector<LedgerRow> erasers = {};     ///< components of the wave's own and next layers that remove it
+  std::vector<LedgerRow> heads =
+      {};  ///< of components with at least 2 % of the total, largest first
+  std::vector<LedgerRow> neurons = {};  ///< leading ones of the writing and erasing MLPs
+  std::vector<LedgerRow> erasers =
+      {};  ///< components of the wave's own and next layers that remove it
 };
 
 /// One intervention and everything read after it.
 struct Effect {
-  std::string name = {};                   ///< "m1+m2"
-  std::string kind = {};                   ///< "zero", "mean", ..., "self-mask {0,1,2}"
-  std::string where = {};                  ///< "P0", "t" (another position), "k=40"
-  std::vector<double> sink = {};           ///< [layers run] mean over heads and sequences; NaN = not run
-  std::vector<double> other_sink = {};     ///< [layers run] largest column but position 0
-  Estimate value = {};                     ///< mean sink over the wave's layers that were run
-  double removed = 0;                      ///< share of the excess over the null that is gone
-  Estimate norm = {};                      ///< norm at the wave's onset, of the position the effect is about
-  double other_norm = 0;                   ///< largest norm among the other positions, mean over sequences
-  std::int64_t other_position = 0;         ///< where that is, most often
-  double rival_share = 0;                  ///< share of sequences in which another position spikes
-  std::string outcome = {};                ///< "kept", "weakened", "removed", "moved to t = 1"
-  std::optional<Estimate> loss_change = {};///< nats per token; absent where the run stopped early
+  std::string name = {};          ///< "m1+m2"
+  std::string kind = {};          ///< "zero", "mean", ..., "self-mask {0,1,2}"
+  std::string where = {};         ///< "P0", "t" (another position), "k=40"
+  std::vector<double> sink = {};  ///< [layers run] mean over heads and sequences; NaN = not run
+  std::vector<double> other_sink = {};  ///< [layers run] largest column but position 0
+  Estimate value = {};                  ///< mean sink over the wave's layers that were run
+  double removed = 0;                   ///< share of the excess over the null that is gone
+  Estimate norm = {};     ///< norm at the wave's onset, of the position the effect is about
+  double other_norm = 0;  ///< largest norm among the other positions, mean over sequences
+  std::int64_t other_position = 0;  ///< where that is, most often
+  double rival_share = 0;           ///< share of sequences in which another position spikes
+  std::string outcome = {};         ///< "kept", "weakened", "removed", "moved to t = 1"
+  std::optional<Estimate> loss_change = {};  ///< nats per token; absent where the run stopped early
 };
 
 struct SelfMask {
   std::vector<int> layers = {};
-  Estimate sink = {};        ///< at the masked position, mean over the wave's layers that were run
-  Estimate norm = {};        ///< there, at the wave's onset
-  double spiking = 0;        ///< share of sequences in which it spikes
+  Estimate sink = {};  ///< at the masked position, mean over the wave's layers that were run
+  Estimate norm = {};  ///< there, at the wave's onset
+  double spiking = 0;  ///< share of sequences in which it spikes
   bool sufficient = false;
 };
 
 struct Rung {
-  std::string level = {};    ///< "L1" ... "L9"
-  std::string name = {};     ///< "present"
-  std::string claim = {};    ///< one sentence: what the value is
+  std::string level = {};  ///< "L1" ... "L9"
+  std::string name = {};   ///< "present"
+  std::string claim = {};  ///< one sentence: what the value is
   double value = 0;
   double null = 0;
   double low = 0;
@@ -103,22 +106,23 @@ struct WaveReport {
   std::vector<std::string> writers = {};   ///< "m1", "m2": cover `located` of the projection
   std::vector<std::string> upstream = {};  ///< "a0", "m0": needed, but write little themselves
   std::vector<std::string> erasers = {};
-  std::vector<std::vector<std::string>> backups = {};  ///< sets of which each member alone is dispensable
-  at::Tensor direction = {};               ///< [d_model] unit
-  double spike_norm = 0;                   ///< norm above which a position spikes at the onset
+  std::vector<std::vector<std::string>> backups =
+      {};                     ///< sets of which each member alone is dispensable
+  at::Tensor direction = {};  ///< [d_model] unit
+  double spike_norm = 0;      ///< norm above which a position spikes at the onset
   Ledger ledger = {};
   Effect clean = {};
-  std::vector<Effect> knockouts = {};      ///< singles, all kinds
-  std::vector<Effect> sets = {};           ///< pairs and larger sets
+  std::vector<Effect> knockouts = {};  ///< singles, all kinds
+  std::vector<Effect> sets = {};       ///< pairs and larger sets
   std::vector<Effect> controls = {};
-  std::vector<Effect> state = {};          ///< norm clamp, direction removal, swaps of the whole state
-  std::vector<Effect> use = {};            ///< values zeroed, column hidden
-  std::vector<Effect> signal = {};         ///< what block 0 tells position 0
+  std::vector<Effect> state = {};   ///< norm clamp, direction removal, swaps of the whole state
+  std::vector<Effect> use = {};     ///< values zeroed, column hidden
+  std::vector<Effect> signal = {};  ///< what block 0 tells position 0
   std::vector<SelfMask> self_masks = {};
-  std::vector<int> smallest_mask = {};     ///< smallest sufficient layer set found; empty = none
-  std::vector<Effect> restored = {};       ///< displaced run with components of position 0 pasted in
-  double vocabulary_share = 0;             ///< tokens that spike as a sequence of length 1
-  std::array<double, 3> vocabulary_norm = {};  ///< 1st, 50th, 99th percentile
+  std::vector<int> smallest_mask = {};  ///< smallest sufficient layer set found; empty = none
+  std::vector<Effect> restored = {};    ///< displaced run with components of position 0 pasted in
+  double vocabulary_share = 0;          ///< tokens that spike as a sequence of length 1
+  std::array<double, 3> vocabulary_norm = {};            ///< 1st, 50th, 99th percentile
   std::vector<std::int64_t> vocabulary_exceptions = {};  ///< weakest tokens, at most 20
   std::vector<std::string> dependence = {};  ///< sentences: how this wave depends on earlier ones
   std::vector<Effect> dependence_effects = {};
@@ -128,22 +132,25 @@ struct WaveReport {
 
 struct P0Report {
   P0Options options = {};
-  Verdict verdict = Verdict::none;         ///< of the wave with the largest mean sink
-  std::vector<SinkSurvey> surveys = {};    ///< the inputs without BOS; with native BOS where it differs; random tokens
+  Verdict verdict = Verdict::none;  ///< of the wave with the largest mean sink
+  std::vector<SinkSurvey> surveys =
+      {};  ///< the inputs without BOS; with native BOS where it differs; random tokens
   std::vector<std::string> survey_names = {};
   std::vector<WaveReport> waves = {};
-  double position_shift_change = 0;        ///< largest change of any head's sink when all position ids move by 100
-  std::vector<std::string> notes = {};     ///< what a reader must know: cosine between directions, missing conditions
-  Circuit circuit = {};                    ///< of all waves together
-  std::int64_t evaluations = 0;            ///< token-layer evaluations in all
+  double position_shift_change =
+      0;  ///< largest change of any head's sink when all position ids move by 100
+  std::vector<std::string> notes =
+      {};                ///< what a reader must know: cosine between directions, missing conditions
+  Circuit circuit = {};  ///< of all waves together
+  std::int64_t evaluations = 0;  ///< token-layer evaluations in all
   double seconds = 0;
 };
 
 /// What the job runs on. The same content tokens with and without BOS.
 struct P0Inputs {
-  Inputs plain = {};                       ///< without BOS
-  std::optional<Inputs> native = {};       ///< with the tokenizer's own BOS, where it adds one
-  std::optional<Inputs> random = {};       ///< uniformly random ids, without BOS
+  Inputs plain = {};                  ///< without BOS
+  std::optional<Inputs> native = {};  ///< with the tokenizer's own BOS, where it adds one
+  std::optional<Inputs> random = {};  ///< uniformly random ids, without BOS
 };
 
 /// Surveys the sink, then takes each wave through the ladder (reference: arXiv:2603.06591 for the

@@ -20,13 +20,23 @@ namespace plumb {
 // is B, or 1 for all sequences alike).
 
 struct Zero {};
-struct Put { at::Tensor value; };              ///< replace by a value, say from another run
-struct Add { at::Tensor delta; };
-struct Scale { double factor = 1.0; };
-struct ProjectOut { at::Tensor direction; };   ///< [width] remove the component along it (any length)
-struct ClampNorm { at::Tensor norm; };         ///< rescale the last axis to this length; [B or 1, ...]
-struct Hide {};                                ///< at `scores`: the sliced queries do not see the sliced keys
-struct OnlySelf {};                            ///< at `scores`: the sliced queries see only themselves
+struct Put {
+  at::Tensor value;
+};  ///< replace by a value, say from another run
+struct Add {
+  at::Tensor delta;
+};
+struct Scale {
+  double factor = 1.0;
+};
+struct ProjectOut {
+  at::Tensor direction;
+};  ///< [width] remove the component along it (any length)
+struct ClampNorm {
+  at::Tensor norm;
+};                   ///< rescale the last axis to this length; [B or 1, ...]
+struct Hide {};      ///< at `scores`: the sliced queries do not see the sliced keys
+struct OnlySelf {};  ///< at `scores`: the sliced queries see only themselves
 /// The escape hatch: a pure function from the sliced tensor to one of the same shape. It sees whole
 /// sequences, but possibly only some of the batch at a time.
 struct Custom {
@@ -43,12 +53,13 @@ struct Intervention {
 
 /// The part of the batch that a reduction is given.
 struct Tile {
-  std::int64_t first = 0;  ///< index of its first sequence in the batch
-  at::Tensor ids = {};     ///< [b, T] int64
-  at::Tensor lengths = {}; ///< [b] int64, valid positions of each sequence
+  std::int64_t first = 0;   ///< index of its first sequence in the batch
+  at::Tensor ids = {};      ///< [b, T] int64
+  at::Tensor lengths = {};  ///< [b] int64, valid positions of each sequence
 };
 
-/// Turns a recorded tensor into something smaller as soon as it exists. Keeps the batch as first axis.
+/// Turns a recorded tensor into something smaller as soon as it exists. Keeps the batch as first
+/// axis.
 using Reduce = std::function<at::Tensor(const at::Tensor& value, const Tile& tile)>;
 
 /// One thing to keep. What is recorded is the tensor as the rest of the model saw it, after the
@@ -57,7 +68,10 @@ struct Record {
   Record(Site site_) : site(site_) {}  // NOLINT(google-explicit-constructor): {.record = {site}}
   Record(Site site_, Slice where_) : site(site_), where(std::move(where_)) {}
   Record(Site site_, std::string label_, Reduce reduce_, Slice where_ = {})
-      : site(site_), where(std::move(where_)), label(std::move(label_)), reduce(std::move(reduce_)) {}
+      : site(site_),
+        where(std::move(where_)),
+        label(std::move(label_)),
+        reduce(std::move(reduce_)) {}
 
   Site site;
   Slice where = {};
@@ -79,8 +93,8 @@ struct Plan {
   std::vector<Intervention> interventions = {};  ///< applied in this order at each site
   Logits logits = Logits::all;                   ///< what `Run::logits` holds
   std::optional<Restart> restart = {};
-  std::optional<int> until = {};                 ///< stop before this block: no later block, no logits
-  bool gradients = false;                        ///< build the autograd graph (one tile, no threads)
+  std::optional<int> until = {};  ///< stop before this block: no later block, no logits
+  bool gradients = false;         ///< build the autograd graph (one tile, no threads)
 };
 
 }  // namespace plumb

@@ -26,7 +26,8 @@ struct Tokens {
   std::int64_t length() const;
 };
 
-/// Sequences of ids, padded on the right with id 0. Throws bad_argument if there is none or one is empty.
+/// Sequences of ids, padded on the right with id 0. Throws bad_argument if there is none or one is
+/// empty.
 Tokens make_tokens(const std::vector<std::vector<std::int64_t>>& sequences);
 
 /// What one run recorded. Holds no model.
@@ -44,7 +45,7 @@ class Cache {
 };
 
 struct Run {
-  at::Tensor logits = {};        ///< [B, T, vocab], undefined if the plan wanted none
+  at::Tensor logits = {};  ///< [B, T, vocab], undefined if the plan wanted none
   Cache cache = {};
   std::int64_t evaluations = 0;  ///< token-layer evaluations: positions run through one block each
 };

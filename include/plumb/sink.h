@@ -32,37 +32,41 @@ Queries parse_queries(const std::string& text);
 Pool parse_pool(const std::string& text);
 
 struct SinkOptions {
-  double epsilon = 0.3;              ///< a head is a sink head above this
+  double epsilon = 0.3;  ///< a head is a sink head above this
   Queries queries = Queries::no_self;
   Pool pool = Pool::per_sample;
-  double wave_threshold = 0.15;      ///< mean sink from which a layer belongs to a wave; never under twice the null
-  double step_up = 2.0;              ///< norm ratio of position 0, relative to the median position's, that counts as a step
+  double wave_threshold =
+      0.15;  ///< mean sink from which a layer belongs to a wave; never under twice the null
+  double step_up =
+      2.0;  ///< norm ratio of position 0, relative to the median position's, that counts as a step
   double step_down = 0.5;
-  double secondary_norm = 4.0;       ///< a position t > 0 with this many times the median norm is a secondary spike
-  double secondary_sink = 0.1;       ///< ... and draws at least this mean attention to be a secondary sink
+  double secondary_norm =
+      4.0;  ///< a position t > 0 with this many times the median norm is a secondary spike
+  double secondary_sink =
+      0.1;  ///< ... and draws at least this mean attention to be a secondary sink
 };
 void check(const SinkOptions& options);
 
 /// A maximal run of layers with a sink at position zero.
 struct Wave {
-  int onset = 0;   ///< first layer
-  int last = 0;    ///< last layer
-  int peak = 0;    ///< layer with the largest mean sink
-  double mean = 0; ///< mean sink over its layers and heads
+  int onset = 0;    ///< first layer
+  int last = 0;     ///< last layer
+  int peak = 0;     ///< layer with the largest mean sink
+  double mean = 0;  ///< mean sink over its layers and heads
 };
 
 /// A site at which the norm of position 0 jumps, against the median position's ratio.
 struct Step {
-  std::string site = {};   ///< "m2": the component whose write does it
+  std::string site = {};  ///< "m2": the component whose write does it
   int layer = 0;
   bool mlp = false;
-  double ratio = 0;        ///< norm after / norm before at position 0
-  double median_ratio = 0; ///< the same at the median position
+  double ratio = 0;         ///< norm after / norm before at position 0
+  double median_ratio = 0;  ///< the same at the median position
 };
 
 /// A position t > 0 that is a sink as well.
 struct SecondarySink {
-  int layer = 0;           ///< onset of the wave in which it was seen
+  int layer = 0;  ///< onset of the wave in which it was seen
   std::int64_t token = 0;
   std::int64_t count = 0;  ///< positions with this token that are
   double sink = 0;         ///< mean attention they draw, over the heads of the wave's peak layer
@@ -79,25 +83,27 @@ struct SinkSurvey {
   std::string inputs_sha256 = {};
   std::int64_t sequences = 0;
   std::int64_t length = 0;
-  double null = 0;                     ///< mean sink of uniform causal attention
-  at::Tensor sink = {};                ///< [B, L, H] attention to position 0, mean over the chosen queries
-  at::Tensor mean = {};                ///< [L, H] of it over sequences
-  at::Tensor rate = {};                ///< [L] share of heads above epsilon
-  at::Tensor layer_mean = {};          ///< [L]
-  at::Tensor received = {};            ///< [B, L, T] mean attention each key draws, over heads
-  at::Tensor norm = {};                ///< [B, 2L + 1, T] length of the residual stream
-  at::Tensor p0_norm = {};             ///< [2L + 1] mean over sequences
-  at::Tensor median_norm = {};         ///< [2L + 1] median over positions t > 0 and sequences
-  at::Tensor p0_cosine = {};           ///< [2L + 1] mean cosine of position 0's state to its mean over sequences
-  at::Tensor profile_positions = {};   ///< [P] positions of the next two
-  at::Tensor cosine = {};              ///< [2L + 1, P] the same for a few positions
-  at::Tensor variance = {};            ///< [2L + 1, P] mean squared distance to the mean over sequences
-  at::Tensor p0_mean_state = {};       ///< [2L + 1, d_model]
-  at::Tensor separability = {};        ///< [2L + 1] area under the curve of a linear detector of position 0, trained
-                                       ///< on every other sequence and tested on the rest; undefined under 4 sequences
-  Estimate loss = {};                  ///< mean nats per predicted token
+  double null = 0;              ///< mean sink of uniform causal attention
+  at::Tensor sink = {};         ///< [B, L, H] attention to position 0, mean over the chosen queries
+  at::Tensor mean = {};         ///< [L, H] of it over sequences
+  at::Tensor rate = {};         ///< [L] share of heads above epsilon
+  at::Tensor layer_mean = {};   ///< [L]
+  at::Tensor received = {};     ///< [B, L, T] mean attention each key draws, over heads
+  at::Tensor norm = {};         ///< [B, 2L + 1, T] length of the residual stream
+  at::Tensor p0_norm = {};      ///< [2L + 1] mean over sequences
+  at::Tensor median_norm = {};  ///< [2L + 1] median over positions t > 0 and sequences
+  at::Tensor p0_cosine =
+      {};  ///< [2L + 1] mean cosine of position 0's state to its mean over sequences
+  at::Tensor profile_positions = {};  ///< [P] positions of the next two
+  at::Tensor cosine = {};             ///< [2L + 1, P] the same for a few positions
+  at::Tensor variance = {};       ///< [2L + 1, P] mean squared distance to the mean over sequences
+  at::Tensor p0_mean_state = {};  ///< [2L + 1, d_model]
+  at::Tensor separability =
+      {};  ///< [2L + 1] area under the curve of a linear detector of position 0, trained
+           ///< on every other sequence and tested on the rest; undefined under 4 sequences
+  Estimate loss = {};  ///< mean nats per predicted token
   std::vector<Wave> waves = {};
-  std::vector<Step> steps = {};        ///< up and down, in order
+  std::vector<Step> steps = {};  ///< up and down, in order
   std::vector<SecondarySink> secondary = {};
   std::int64_t evaluations = 0;
 };

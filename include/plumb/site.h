@@ -12,7 +12,19 @@ namespace plumb {
 
 /// The axes a site's tensor can have. `axes(Part)` is the one table that slicing, checks, documents
 /// and archives read.
-enum class Axis { batch, position, head, kv_head, query, key, d_head, d_model, d_mlp, vocab, scale };
+enum class Axis {
+  batch,
+  position,
+  head,
+  kv_head,
+  query,
+  key,
+  d_head,
+  d_model,
+  d_mlp,
+  vocab,
+  scale
+};
 
 /// The tensors of one forward pass, in the order in which the pass meets them. B sequences of T
 /// positions, H heads, K key heads.
@@ -54,7 +66,8 @@ std::string_view to_string(Part part) noexcept;
 std::span<const Axis> axes(Part part) noexcept;
 std::string_view to_string(Axis axis) noexcept;
 
-/// Whether every block has this part (embed, pos_embed, resid_final, final_scale, logits occur once).
+/// Whether every block has this part (embed, pos_embed, resid_final, final_scale, logits occur
+/// once).
 bool per_layer(Part part) noexcept;
 
 /// One tensor of a forward pass. `layer` is zero-based, and 0 for parts that occur once.

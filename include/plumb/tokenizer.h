@@ -31,10 +31,10 @@ class Tokenizer {
   /// escaped as \n, \t, \xNN; "<7>" where there is no token 7.
   std::string show(std::int64_t id) const;
 
-  std::int64_t size() const;                         ///< number of ids
-  std::optional<std::int64_t> bos() const;           ///< id of the BOS token, if there is one
+  std::int64_t size() const;                ///< number of ids
+  std::optional<std::int64_t> bos() const;  ///< id of the BOS token, if there is one
   std::optional<std::int64_t> eos() const;
-  bool adds_bos() const;                             ///< whether the native condition has a BOS
+  bool adds_bos() const;  ///< whether the native condition has a BOS
   bool is_special(std::int64_t id) const;
 
   struct Impl;

@@ -13,6 +13,7 @@ int physical_cores();
 /// thread runs its pieces with one-threaded tensor operations. One piece: it runs on the calling
 /// thread, and its tensor operations use `threads` threads. The first exception is rethrown here
 /// after all threads have stopped. Thread counts of LibTorch and of its BLAS are restored.
-void parallel_pieces(std::int64_t count, int threads, const std::function<void(std::int64_t)>& work);
+void parallel_pieces(std::int64_t count, int threads,
+                     const std::function<void(std::int64_t)>& work);
 
 }  // namespace plumb

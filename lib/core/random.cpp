@@ -49,7 +49,8 @@ std::vector<std::int64_t> Random::permutation(std::int64_t n) {
   std::vector<std::int64_t> order(static_cast<std::size_t>(n));
   std::iota(order.begin(), order.end(), 0);
   for (std::size_t last = order.size(); last > 1; --last) {
-    std::swap(order[last - 1], order[static_cast<std::size_t>(below(static_cast<std::int64_t>(last)))]);
+    std::swap(order[last - 1],
+              order[static_cast<std::size_t>(below(static_cast<std::int64_t>(last)))]);
   }
   return order;
 }

@@ -60,10 +60,11 @@ const at::Tensor& Cache::at(Site site, std::string_view label) const {
     present += to_string(key.first);
     if (!key.second.empty()) present += ":" + key.second;
   }
-  throw Error(ErrorKind::not_recorded,
-              fmt::format("{}{}{} was not recorded by this run (it holds {}); add it to Plan::record",
-                          to_string(site), label.empty() ? "" : ":", label,
-                          present.empty() ? "nothing" : present));
+  throw Error(
+      ErrorKind::not_recorded,
+      fmt::format("{}{}{} was not recorded by this run (it holds {}); add it to Plan::record",
+                  to_string(site), label.empty() ? "" : ":", label,
+                  present.empty() ? "nothing" : present));
 }
 
 void Cache::put(Site site, std::string label, at::Tensor value) {

@@ -22,7 +22,8 @@ struct PartRow {
   bool per_layer;
   std::array<Axis, 4> axes;
   std::size_t rank;
-  std::string_view tl;  ///< TransformerLens' suffix, after "blocks.N." where per layer; empty = none
+  std::string_view
+      tl;  ///< TransformerLens' suffix, after "blocks.N." where per layer; empty = none
 };
 
 constexpr std::array<PartRow, part_count> parts{{
@@ -66,10 +67,11 @@ std::string all_names() {
 }
 
 [[noreturn]] void fail(std::string_view text, std::string_view why) {
-  throw Error(ErrorKind::bad_argument,
-              fmt::format("cannot read the site \"{}\": {}; a site looks like L3.z, L0-2.attn_out or "
-                          "L3.pattern[h=1,4;t=0], with the parts {}",
-                          text, why, all_names()));
+  throw Error(
+      ErrorKind::bad_argument,
+      fmt::format("cannot read the site \"{}\": {}; a site looks like L3.z, L0-2.attn_out or "
+                  "L3.pattern[h=1,4;t=0], with the parts {}",
+                  text, why, all_names()));
 }
 
 std::optional<std::int64_t> number(std::string_view text) {
@@ -110,7 +112,8 @@ Slice parse_slice(std::string_view text, const PartRow& part, std::string_view w
   Slice slice;
   std::string seen;
   const auto has = [&](std::initializer_list<Axis> wanted) {
-    return std::any_of(part.axes.begin(), part.axes.begin() + static_cast<std::ptrdiff_t>(part.rank),
+    return std::any_of(part.axes.begin(),
+                       part.axes.begin() + static_cast<std::ptrdiff_t>(part.rank),
                        [&](Axis axis) { return std::ranges::find(wanted, axis) != wanted.end(); });
   };
   while (true) {
@@ -119,15 +122,28 @@ Slice parse_slice(std::string_view text, const PartRow& part, std::string_view w
     if (item.size() < 3 || item[1] != '=') {
       fail(whole, fmt::format("\"{}\" is not of the form h=, t=, k= or u= with indices", item));
     }
-    if (seen.find(item[0]) != std::string::npos) fail(whole, fmt::format("{}= stands twice", item[0]));
+    if (seen.find(item[0]) != std::string::npos)
+      fail(whole, fmt::format("{}= stands twice", item[0]));
     seen += item[0];
     auto indices = parse_indices(item.substr(2), whole);
     bool fits = false;
     switch (item[0]) {
-      case 'h': fits = has({head, kv_head}); slice.heads = std::move(indices); break;
-      case 't': fits = has({position, query}); slice.positions = std::move(indices); break;
-      case 'k': fits = has({key}); slice.keys = std::move(indices); break;
-      case 'u': fits = has({d_head, d_model, d_mlp, vocab}); slice.units = std::move(indices); break;
+      case 'h':
+        fits = has({head, kv_head});
+        slice.heads = std::move(indices);
+        break;
+      case 't':
+        fits = has({position, query});
+        slice.positions = std::move(indices);
+        break;
+      case 'k':
+        fits = has({key});
+        slice.keys = std::move(indices);
+        break;
+      case 'u':
+        fits = has({d_head, d_model, d_mlp, vocab});
+        slice.units = std::move(indices);
+        break;
       default: fail(whole, fmt::format("there is no axis {}=", item[0]));
     }
     if (!fits) fail(whole, fmt::format("{} has no axis {}=", part.name, item[0]));
@@ -199,7 +215,7 @@ std::string_view to_string(Part part) noexcept { return row(part).name; }
 std::span<const Axis> axes(Part part) noexcept { return {row(part).axes.data(), row(part).rank}; }
 
 std::string_view to_string(Axis axis) noexcept {
-  constexpr std::array<std::string_view, 11> names{"batch", "position", "head",  "kv_head",
+  constexpr std::array<std::string_view, 11> names{"batch", "position", "head",   "kv_head",
                                                    "query", "key",      "d_head", "d_model",
                                                    "d_mlp", "vocab",    "scale"};
   return names[static_cast<std::size_t>(axis)];

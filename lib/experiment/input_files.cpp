@@ -60,7 +60,8 @@ std::vector<std::vector<std::int64_t>> read_token_file(const std::filesystem::pa
   if (!document.is_array() || document.empty()) wrong("got something else or an empty list");
   std::vector<std::vector<std::int64_t>> sequences;
   for (std::size_t i = 0; i < document.size(); ++i) {
-    if (!document[i].is_array() || document[i].empty()) wrong(fmt::format("entry {} is not a list of ids", i));
+    if (!document[i].is_array() || document[i].empty())
+      wrong(fmt::format("entry {} is not a list of ids", i));
     auto& sequence = sequences.emplace_back();
     for (const auto& id : document[i]) {
       const bool valid = id.is_number_integer() && id.get<std::int64_t>() >= 0 &&

@@ -17,7 +17,8 @@ namespace {
 std::string digest(const Tokens& tokens) {
   Sha256 sha;
   const at::Tensor ids = tokens.ids.contiguous();
-  sha.update(ids.data_ptr<std::int64_t>(), static_cast<std::size_t>(ids.numel()) * sizeof(std::int64_t));
+  sha.update(ids.data_ptr<std::int64_t>(),
+             static_cast<std::size_t>(ids.numel()) * sizeof(std::int64_t));
   if (tokens.lengths.defined()) {
     const at::Tensor lengths = tokens.lengths.contiguous();
     sha.update(lengths.data_ptr<std::int64_t>(),
@@ -94,16 +95,19 @@ std::vector<std::vector<std::int64_t>> random_ids(std::int64_t count, std::int64
                                                   std::int64_t vocab, const Tokenizer* tokenizer,
                                                   std::uint64_t seed) {
   if (count < 1 || length < 1) {
-    throw Error(ErrorKind::bad_argument,
-                fmt::format("expected at least one random sequence of at least one token, got {} of {}",
-                            count, length));
+    throw Error(
+        ErrorKind::bad_argument,
+        fmt::format("expected at least one random sequence of at least one token, got {} of {}",
+                    count, length));
   }
   std::vector<std::int64_t> allowed;
   for (std::int64_t id = 0; id < vocab; ++id) {
-    if (tokenizer == nullptr || id >= tokenizer->size() || !tokenizer->is_special(id)) allowed.push_back(id);
+    if (tokenizer == nullptr || id >= tokenizer->size() || !tokenizer->is_special(id))
+      allowed.push_back(id);
   }
   if (allowed.empty()) {
-    throw Error(ErrorKind::bad_argument, "every token of this tokenizer is special, none is left to draw");
+    throw Error(ErrorKind::bad_argument,
+                "every token of this tokenizer is special, none is left to draw");
   }
   Random random(seed);
   std::vector<std::vector<std::int64_t>> sequences(static_cast<std::size_t>(count));

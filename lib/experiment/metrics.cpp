@@ -27,17 +27,19 @@ at::Tensor token_loss(const at::Tensor& logits, const at::Tensor& ids) {
   const at::Tensor right = rows.gather(1, targets).squeeze(1);
   std::vector<at::Tensor> totals;
   for (std::int64_t first = 0; first < rows.size(0); first += loss_rows) {
-    totals.push_back(rows.narrow(0, first, std::min(loss_rows, rows.size(0) - first)).logsumexp({1}));
+    totals.push_back(
+        rows.narrow(0, first, std::min(loss_rows, rows.size(0) - first)).logsumexp({1}));
   }
   if (totals.empty()) return at::zeros({logits.size(0), 0}, logits.options());
   return (at::cat(totals) - right).view({logits.size(0), predicted});
 }
 
-at::Tensor logit_diff(const at::Tensor& logits, const at::Tensor& positions, const at::Tensor& right,
-                      const at::Tensor& wrong) {
+at::Tensor logit_diff(const at::Tensor& logits, const at::Tensor& positions,
+                      const at::Tensor& right, const at::Tensor& wrong) {
   const at::Tensor sequences = at::arange(logits.size(0), positions.options());
   const at::Tensor rows = logits.index({sequences, positions});
-  return rows.gather(1, right.unsqueeze(1)).squeeze(1) - rows.gather(1, wrong.unsqueeze(1)).squeeze(1);
+  return rows.gather(1, right.unsqueeze(1)).squeeze(1) -
+         rows.gather(1, wrong.unsqueeze(1)).squeeze(1);
 }
 
 Record record_loss(std::int64_t skip) {
@@ -53,12 +55,14 @@ Record record_loss(std::int64_t skip) {
 Estimate bootstrap(const std::vector<double>& values, std::uint64_t seed) {
   if (values.empty()) return {std::nan(""), std::nan(""), std::nan("")};
   const auto count = static_cast<std::int64_t>(values.size());
-  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(count);
+  const double mean =
+      std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(count);
   Random random(seed);
   std::vector<double> means(bootstrap_resamples);
   for (auto& resampled : means) {
     double sum = 0.0;
-    for (std::int64_t i = 0; i < count; ++i) sum += values[static_cast<std::size_t>(random.below(count))];
+    for (std::int64_t i = 0; i < count; ++i)
+      sum += values[static_cast<std::size_t>(random.below(count))];
     resampled = sum / static_cast<double>(count);
   }
   std::ranges::sort(means);

@@ -36,8 +36,8 @@ class Decoder {
 
   at::Tensor unembed(const at::Tensor& stream) {
     const at::Tensor x = tap_({Part::resid_final}, stream);
-    const at::Tensor normed = normalise(x, {Part::final_scale}, Weight::final_norm,
-                                        Weight::final_norm_bias, 0, true);
+    const at::Tensor normed =
+        normalise(x, {Part::final_scale}, Weight::final_norm, Weight::final_norm_bias, 0, true);
     return tap_({Part::logits}, at::linear(normed, model_.weight(Weight::unembed)));
   }
 
@@ -67,8 +67,8 @@ class Decoder {
   // Nobody reads the MLP of the last block of a run that stops there, unless the plan does.
   bool ends_with_attention(int layer) const {
     if (!inputs_.plan.until || layer + 1 != *inputs_.plan.until) return false;
-    for (const Part part : {Part::mlp_in, Part::ln2_scale, Part::mlp_pre, Part::mlp_up, Part::mlp_post,
-                            Part::mlp_out, Part::resid_post}) {
+    for (const Part part : {Part::mlp_in, Part::ln2_scale, Part::mlp_pre, Part::mlp_up,
+                            Part::mlp_post, Part::mlp_out, Part::resid_post}) {
       if (tap_.wants({part, layer})) return false;
     }
     return true;
@@ -76,7 +76,8 @@ class Decoder {
 
   bool rotates(int layer) const {
     return config_.positions == Positions::rope &&
-           (config_.rope_layers.empty() || config_.rope_layers[static_cast<std::size_t>(layer)] != 0);
+           (config_.rope_layers.empty() ||
+            config_.rope_layers[static_cast<std::size_t>(layer)] != 0);
   }
 
   at::Tensor attention(int layer, const at::Tensor& x) {
@@ -97,12 +98,13 @@ class Decoder {
     const at::Tensor k_in = apart ? read(Part::k_in, false) : q_in;
     const at::Tensor v_in = apart ? read(Part::v_in, false) : q_in;
 
-    const at::Tensor v = tap_({Part::v, layer},
-                              project(v_in, Weight::v, Weight::v_bias, layer).view({B, T, K, d_head}));
+    const at::Tensor v = tap_(
+        {Part::v, layer}, project(v_in, Weight::v, Weight::v_bias, layer).view({B, T, K, d_head}));
 
     // One key: the pattern is exactly 1 whatever q and k are.
-    const bool single_key = T == 1 && !tap_.wants({Part::q, layer}) && !tap_.wants({Part::k, layer}) &&
-                            !tap_.wants({Part::scores, layer}) && !tap_.wants({Part::pattern, layer});
+    const bool single_key = T == 1 && !tap_.wants({Part::q, layer}) &&
+                            !tap_.wants({Part::k, layer}) && !tap_.wants({Part::scores, layer}) &&
+                            !tap_.wants({Part::pattern, layer});
     at::Tensor z;
     if (single_key) {
       z = v.unsqueeze(3).expand({B, T, K, H / K, d_head}).reshape({B, T, H, d_head});
@@ -155,9 +157,11 @@ class Decoder {
 
   // [T, T]: 0 where a query sees a key, -infinity elsewhere.
   const at::Tensor& causal_mask(int layer, std::int64_t T, const at::Tensor& like) {
-    const int window = config_.windows.empty() ? 0 : config_.windows[static_cast<std::size_t>(layer)];
+    const int window =
+        config_.windows.empty() ? 0 : config_.windows[static_cast<std::size_t>(layer)];
     if (mask_.defined() && window == mask_window_) return mask_;
-    const at::Tensor index = at::arange(T, at::TensorOptions().dtype(at::kLong).device(like.device()));
+    const at::Tensor index =
+        at::arange(T, at::TensorOptions().dtype(at::kLong).device(like.device()));
     const at::Tensor distance = index.unsqueeze(1) - index.unsqueeze(0);
     at::Tensor hidden = distance < 0;
     if (window > 0) hidden = hidden.logical_or(distance >= window);
@@ -170,7 +174,8 @@ class Decoder {
   // [B, T, H, d_model]
   at::Tensor head_outputs(int layer, const at::Tensor& z) const {
     const std::int64_t H = config_.heads;
-    const at::Tensor out = model_.weight(Weight::out, layer).view({config_.d_model, H, config_.d_head});
+    const at::Tensor out =
+        model_.weight(Weight::out, layer).view({config_.d_model, H, config_.d_head});
     const at::Tensor rows = z.reshape({-1, H, config_.d_head}).transpose(0, 1);
     return at::bmm(rows, out.permute({1, 2, 0}))
         .transpose(0, 1)
@@ -194,10 +199,12 @@ class Decoder {
     if (config_.gated_mlp) {
       const at::Tensor gate =
           tap_({Part::mlp_pre, layer}, project(in, Weight::gate, Weight::gate_bias, layer));
-      const at::Tensor up = tap_({Part::mlp_up, layer}, project(in, Weight::up, Weight::up_bias, layer));
+      const at::Tensor up =
+          tap_({Part::mlp_up, layer}, project(in, Weight::up, Weight::up_bias, layer));
       post = activate(gate) * up;
     } else {
-      post = activate(tap_({Part::mlp_pre, layer}, project(in, Weight::up, Weight::up_bias, layer)));
+      post =
+          activate(tap_({Part::mlp_pre, layer}, project(in, Weight::up, Weight::up_bias, layer)));
     }
     return project(tap_({Part::mlp_post, layer}, post), Weight::down, Weight::down_bias, layer);
   }
@@ -212,7 +219,8 @@ class Decoder {
 
 }  // namespace
 
-at::Tensor decode(const DecoderInputs& inputs, const Tile& tile, const at::Tensor& stream, Tap& tap) {
+at::Tensor decode(const DecoderInputs& inputs, const Tile& tile, const at::Tensor& stream,
+                  Tap& tap) {
   Decoder decoder(inputs, tap);
   const int last = inputs.plan.until.value_or(inputs.model.config().layers);
   int layer = 0;

@@ -11,12 +11,13 @@ namespace plumb {
 struct DecoderInputs {
   const Model& model;
   const Plan& plan;
-  RopeTable rope = {};       ///< where the model rotates
-  at::Tensor positions = {}; ///< [T] int64
+  RopeTable rope = {};        ///< where the model rotates
+  at::Tensor positions = {};  ///< [T] int64
 };
 
 /// Runs one tile, calling `tap` at every site. Returns the logits [b, T, vocab], or an undefined
 /// tensor where the plan wants none. `stream` is the stream to restart from, if the plan restarts.
-at::Tensor decode(const DecoderInputs& inputs, const Tile& tile, const at::Tensor& stream, Tap& tap);
+at::Tensor decode(const DecoderInputs& inputs, const Tile& tile, const at::Tensor& stream,
+                  Tap& tap);
 
 }  // namespace plumb

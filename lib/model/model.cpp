@@ -44,8 +44,9 @@ struct Model::Impl {
                   "the decoder computes in float32 or float64; choose --dtype f32 or f64");
     }
     if (options.threads < 0) {
-      throw Error(ErrorKind::bad_argument,
-                  fmt::format("expected a number of threads, 0 = all cores, got {}", options.threads));
+      throw Error(
+          ErrorKind::bad_argument,
+          fmt::format("expected a number of threads, 0 = all cores, got {}", options.threads));
     }
     if (options.threads == 0) options.threads = physical_cores();
   }
@@ -74,8 +75,8 @@ int Model::threads() const { return impl_->options.threads; }
 
 const at::Tensor& Model::weight(Weight weight, int layer) const {
   if (layer < 0 || layer >= impl_->config.layers) {
-    throw Error(ErrorKind::bad_argument, fmt::format("expected a layer of 0-{}, got {}",
-                                                     impl_->config.layers - 1, layer));
+    throw Error(ErrorKind::bad_argument,
+                fmt::format("expected a layer of 0-{}, got {}", impl_->config.layers - 1, layer));
   }
   if (weight == Weight::unembed && impl_->config.tied) weight = Weight::embed;
   Slot& slot = impl_->slots[static_cast<std::size_t>(layer) * weight_kinds +

@@ -18,7 +18,8 @@ namespace {
 void check_tokens(const ModelConfig& config, const Tokens& tokens) {
   if (!tokens.ids.defined() || tokens.ids.dim() != 2 || tokens.ids.scalar_type() != at::kLong ||
       tokens.ids.numel() == 0) {
-    refuse(ErrorKind::bad_shape, "expected token ids as int64 [batch, position], not empty; see make_tokens");
+    refuse(ErrorKind::bad_shape,
+           "expected token ids as int64 [batch, position], not empty; see make_tokens");
   }
   const auto low = tokens.ids.min().item<std::int64_t>();
   const auto high = tokens.ids.max().item<std::int64_t>();
@@ -33,22 +34,24 @@ void check_tokens(const ModelConfig& config, const Tokens& tokens) {
         tokens.lengths.size(0) != tokens.batch() || tokens.lengths.min().item<std::int64_t>() < 1 ||
         tokens.lengths.max().item<std::int64_t>() > length) {
       refuse(ErrorKind::bad_shape,
-             fmt::format("expected the lengths of {} sequences as int64, each 1-{}", tokens.batch(), length));
+             fmt::format("expected the lengths of {} sequences as int64, each 1-{}", tokens.batch(),
+                         length));
     }
   }
   if (!tokens.positions.empty()) {
     if (static_cast<std::int64_t>(tokens.positions.size()) != length ||
         *std::ranges::min_element(tokens.positions) < 0) {
-      refuse(ErrorKind::bad_shape,
-             fmt::format("expected {} position ids, none negative, got {}", length, tokens.positions.size()));
+      refuse(ErrorKind::bad_shape, fmt::format("expected {} position ids, none negative, got {}",
+                                               length, tokens.positions.size()));
     }
   }
   if (config.positions == Positions::learned) {
-    const auto highest = tokens.positions.empty() ? length - 1 : *std::ranges::max_element(tokens.positions);
+    const auto highest =
+        tokens.positions.empty() ? length - 1 : *std::ranges::max_element(tokens.positions);
     if (highest >= config.context) {
-      refuse(ErrorKind::bad_argument,
-             fmt::format("expected at most {} positions (the model has a learned table), got {}; shorten the input",
-                         config.context, highest + 1));
+      refuse(ErrorKind::bad_argument, fmt::format("expected at most {} positions (the model has a "
+                                                  "learned table), got {}; shorten the input",
+                                                  config.context, highest + 1));
     }
   }
 }
@@ -94,14 +97,26 @@ class SiteCheck {
       const std::vector<std::int64_t>* chosen = nullptr;
       switch (axis) {
         case Axis::head:
-        case Axis::kv_head: chosen = &where.heads; has_head = true; break;
+        case Axis::kv_head:
+          chosen = &where.heads;
+          has_head = true;
+          break;
         case Axis::position:
-        case Axis::query: chosen = &where.positions; has_position = true; break;
-        case Axis::key: chosen = &where.keys; has_key = true; break;
+        case Axis::query:
+          chosen = &where.positions;
+          has_position = true;
+          break;
+        case Axis::key:
+          chosen = &where.keys;
+          has_key = true;
+          break;
         case Axis::d_head:
         case Axis::d_model:
         case Axis::d_mlp:
-        case Axis::vocab: chosen = &where.units; has_unit = true; break;
+        case Axis::vocab:
+          chosen = &where.units;
+          has_unit = true;
+          break;
         case Axis::batch:
         case Axis::scale: break;
       }
@@ -123,7 +138,8 @@ class SiteCheck {
              fmt::format("{} does not exist: the model has layers 0-{}", name, config_.layers - 1));
     }
     if (site.part == Part::pos_embed && config_.positions != Positions::learned) {
-      refuse(ErrorKind::bad_argument, "pos_embed does not exist: the model has no learned positions");
+      refuse(ErrorKind::bad_argument,
+             "pos_embed does not exist: the model has no learned positions");
     }
     if (site.part == Part::mlp_up && !config_.gated_mlp) {
       refuse(ErrorKind::bad_argument, fmt::format("{} does not exist: the MLP is not gated", name));
@@ -141,8 +157,8 @@ class SiteCheck {
     }
     if (!met) {
       refuse(ErrorKind::bad_argument,
-             fmt::format("{} is never reached: the plan runs blocks {} to {} only", to_string(site), first_,
-                         last_ - 1));
+             fmt::format("{} is never reached: the plan runs blocks {} to {} only", to_string(site),
+                         first_, last_ - 1));
     }
   }
 
@@ -152,13 +168,12 @@ class SiteCheck {
     for (const auto index : chosen) {
       if (index < 0 || index >= size) {
         refuse(ErrorKind::bad_argument,
-               fmt::format("{} has {} entries on the axis {}, so index {} does not exist", to_string(site),
-                           size, to_string(axis), index));
+               fmt::format("{} has {} entries on the axis {}, so index {} does not exist",
+                           to_string(site), size, to_string(axis), index));
       }
       if (!seen.insert(index).second) {
-        refuse(ErrorKind::bad_argument,
-               fmt::format("index {} stands twice on the axis {} of {}", index, to_string(axis),
-                           to_string(site)));
+        refuse(ErrorKind::bad_argument, fmt::format("index {} stands twice on the axis {} of {}",
+                                                    index, to_string(axis), to_string(site)));
       }
     }
     return static_cast<std::int64_t>(chosen.size());
@@ -167,7 +182,8 @@ class SiteCheck {
   static void absent(const Site& site, const std::vector<std::int64_t>& chosen, bool has,
                      std::string_view what) {
     if (!has && !chosen.empty()) {
-      refuse(ErrorKind::bad_argument, fmt::format("{} has no {} to choose from", to_string(site), what));
+      refuse(ErrorKind::bad_argument,
+             fmt::format("{} has no {} to choose from", to_string(site), what));
     }
   }
 
@@ -189,9 +205,10 @@ void check_broadcast(const Site& site, const at::Tensor& tensor, std::vector<std
   }
   if (!fits) {
     refuse(ErrorKind::bad_shape,
-           fmt::format("the {} at {} must be a floating tensor that broadcasts to [{}], got {}", what,
-                       to_string(site), fmt::join(shape, ", "),
-                       tensor.defined() ? fmt::format("[{}]", fmt::join(tensor.sizes(), ", ")) : "none"));
+           fmt::format(
+               "the {} at {} must be a floating tensor that broadcasts to [{}], got {}", what,
+               to_string(site), fmt::join(shape, ", "),
+               tensor.defined() ? fmt::format("[{}]", fmt::join(tensor.sizes(), ", ")) : "none"));
   }
 }
 
@@ -203,9 +220,11 @@ void check_edit(const Intervention& intervention, std::vector<std::int64_t> shap
     check_broadcast(site, add->delta, shape, "tensor to add");
   } else if (const auto* project = std::get_if<ProjectOut>(&intervention.edit)) {
     check_broadcast(site, project->direction, {shape.back()}, "direction to project out");
-    if (project->direction.numel() != shape.back() || project->direction.norm().item<double>() == 0.0) {
-      refuse(ErrorKind::bad_shape, fmt::format("the direction to project out at {} must have {} entries, not all zero",
-                                               to_string(site), shape.back()));
+    if (project->direction.numel() != shape.back() ||
+        project->direction.norm().item<double>() == 0.0) {
+      refuse(ErrorKind::bad_shape,
+             fmt::format("the direction to project out at {} must have {} entries, not all zero",
+                         to_string(site), shape.back()));
     }
   } else if (const auto* clamp = std::get_if<ClampNorm>(&intervention.edit)) {
     shape.back() = 1;
@@ -222,7 +241,8 @@ void check_edit(const Intervention& intervention, std::vector<std::int64_t> shap
     }
   } else if (const auto* custom = std::get_if<Custom>(&intervention.edit)) {
     if (!custom->fn) {
-      refuse(ErrorKind::bad_argument, fmt::format("the edit \"{}\" at {} has no function", custom->label, to_string(site)));
+      refuse(ErrorKind::bad_argument,
+             fmt::format("the edit \"{}\" at {} has no function", custom->label, to_string(site)));
     }
   }
 }
@@ -234,8 +254,9 @@ void check(const Model& model, const Tokens& tokens, const Plan& plan) {
   check_tokens(config, tokens);
   const int first = plan.restart ? plan.restart->layer : 0;
   if (first < 0 || first > config.layers) {
-    refuse(ErrorKind::bad_argument, fmt::format("cannot restart at block {}: the model has blocks 0-{}", first,
-                                                config.layers - 1));
+    refuse(ErrorKind::bad_argument,
+           fmt::format("cannot restart at block {}: the model has blocks 0-{}", first,
+                       config.layers - 1));
   }
   if (plan.restart) {
     const at::Tensor& stream = plan.restart->resid_pre;
@@ -246,16 +267,19 @@ void check(const Model& model, const Tokens& tokens, const Plan& plan) {
     }
   }
   if (plan.until && (*plan.until < first || *plan.until > config.layers)) {
-    refuse(ErrorKind::bad_argument, fmt::format("cannot stop before block {}: the run starts at {} and the model has {} blocks",
-                                                *plan.until, first, config.layers));
+    refuse(
+        ErrorKind::bad_argument,
+        fmt::format("cannot stop before block {}: the run starts at {} and the model has {} blocks",
+                    *plan.until, first, config.layers));
   }
   const SiteCheck selected(model, tokens, plan);
   std::set<std::pair<Site, std::string>> kept;
   for (const auto& record : plan.record) {
     selected(record.site, record.where);
     if (!kept.emplace(record.site, record.label).second) {
-      refuse(ErrorKind::bad_argument, fmt::format("{} is recorded twice under one label; give each record its own",
-                                                  to_string(record.site)));
+      refuse(ErrorKind::bad_argument,
+             fmt::format("{} is recorded twice under one label; give each record its own",
+                         to_string(record.site)));
     }
   }
   for (const auto& intervention : plan.interventions) {

@@ -49,7 +49,8 @@ double llama3_frequency(const Rope& rope, int pair) {
 
 double dynamic_theta(const Rope& rope, std::int64_t length) {
   if (length <= rope.original_context) return rope.theta;
-  const double stretch = rope.factor * static_cast<double>(length) / rope.original_context - (rope.factor - 1.0);
+  const double stretch =
+      rope.factor * static_cast<double>(length) / rope.original_context - (rope.factor - 1.0);
   return rope.theta * std::pow(stretch, rope.dims / (rope.dims - 2.0));
 }
 

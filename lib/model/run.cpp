@@ -23,7 +23,8 @@ constexpr std::int64_t fewest_rows = 48;
 constexpr std::int64_t tiles_wanted = 4;
 
 // First sequence and count of each tile: a function of the batch's shape alone.
-std::vector<std::pair<std::int64_t, std::int64_t>> cut(std::int64_t batch, std::int64_t length, bool whole) {
+std::vector<std::pair<std::int64_t, std::int64_t>> cut(std::int64_t batch, std::int64_t length,
+                                                       bool whole) {
   const auto rows = batch * length;
   const auto by_size = (rows + rows_per_tile - 1) / rows_per_tile;
   const auto by_count = std::min(tiles_wanted, rows / fewest_rows);
@@ -61,30 +62,37 @@ Run run(const Model& model, const Tokens& tokens, const Plan& plan) {
   const auto options = at::TensorOptions().dtype(model.dtype()).device(model.device());
   DecoderInputs inputs{.model = model, .plan = plan};
   inputs.positions = at::tensor(positions, at::kLong).to(model.device());
-  if (config.positions == Positions::rope) inputs.rope = make_rope_table(config.rope, positions, options);
+  if (config.positions == Positions::rope)
+    inputs.rope = make_rope_table(config.rope, positions, options);
   const at::Tensor ids = tokens.ids.to(model.device());
   const at::Tensor lengths =
-      (tokens.lengths.defined() ? tokens.lengths : at::full({tokens.batch()}, tokens.length(), at::kLong))
+      (tokens.lengths.defined() ? tokens.lengths
+                                : at::full({tokens.batch()}, tokens.length(), at::kLong))
           .to(model.device());
 
   const auto tiles = cut(tokens.batch(), tokens.length(), plan.gradients);
   std::vector<Cache> caches(tiles.size());
   std::vector<at::Tensor> logits(tiles.size());
-  parallel_pieces(static_cast<std::int64_t>(tiles.size()), model.threads(), [&](std::int64_t index) {
-    const c10::AutoGradMode gradients(plan.gradients);
-    const auto piece = static_cast<std::size_t>(index);
-    const auto [first, count] = tiles[piece];
-    const Tile tile{.first = first, .ids = ids.narrow(0, first, count), .lengths = lengths.narrow(0, first, count)};
-    at::Tensor stream;
-    if (plan.restart) stream = plan.restart->resid_pre.narrow(0, first, count).to(options);
-    Tap tap(plan, tile, tokens.batch());
-    logits[piece] = decode(inputs, tile, stream, tap);
-    caches[piece] = tap.take();
-  });
+  parallel_pieces(static_cast<std::int64_t>(tiles.size()), model.threads(),
+                  [&](std::int64_t index) {
+                    const c10::AutoGradMode gradients(plan.gradients);
+                    const auto piece = static_cast<std::size_t>(index);
+                    const auto [first, count] = tiles[piece];
+                    const Tile tile{.first = first,
+                                    .ids = ids.narrow(0, first, count),
+                                    .lengths = lengths.narrow(0, first, count)};
+                    at::Tensor stream;
+                    if (plan.restart)
+                      stream = plan.restart->resid_pre.narrow(0, first, count).to(options);
+                    Tap tap(plan, tile, tokens.batch());
+                    logits[piece] = decode(inputs, tile, stream, tap);
+                    caches[piece] = tap.take();
+                  });
 
   Run result;
   result.cache = join(caches);
-  if (logits.front().defined()) result.logits = logits.size() == 1 ? logits.front() : at::cat(logits, 0);
+  if (logits.front().defined())
+    result.logits = logits.size() == 1 ? logits.front() : at::cat(logits, 0);
   const int blocks = plan.until.value_or(config.layers) - (plan.restart ? plan.restart->layer : 0);
   result.evaluations = tokens.batch() * tokens.length() * blocks;
   return result;

@@ -40,7 +40,8 @@ at::Tensor index_tensor(const std::vector<std::int64_t>& indices, at::Device dev
   return at::tensor(indices, at::kLong).to(device);
 }
 
-// Whether query q may not see key k: true everywhere but on the diagonal. Shape of the sliced scores.
+// Whether query q may not see key k: true everywhere but on the diagonal. Shape of the sliced
+// scores.
 at::Tensor off_diagonal(const at::Tensor& value, const Slice& where) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(value.device());
   const auto axis = [&](const std::vector<std::int64_t>& chosen, std::int64_t size) {
@@ -68,7 +69,8 @@ at::Tensor replace(const at::Tensor& value, Part part, const Slice& where, const
   for (std::int64_t axis = 0; axis < rank; ++axis) {
     const auto& chosen = indices_of(names[static_cast<std::size_t>(axis)], where);
     const at::Tensor index =
-        chosen.empty() ? at::arange(value.size(axis), at::TensorOptions().dtype(at::kLong).device(value.device()))
+        chosen.empty() ? at::arange(value.size(axis),
+                                    at::TensorOptions().dtype(at::kLong).device(value.device()))
                        : index_tensor(chosen, value.device());
     sizes.push_back(index.size(0));
     std::vector<std::int64_t> shape(static_cast<std::size_t>(rank), 1);
@@ -153,14 +155,16 @@ at::Tensor Tap::apply(const Intervention& intervention, const at::Tensor& value)
     at::Tensor operator()(const OnlySelf&) const {
       Slice queries = intervention.where;
       queries.keys.clear();
-      return old.masked_fill(off_diagonal(value, queries), -std::numeric_limits<double>::infinity());
+      return old.masked_fill(off_diagonal(value, queries),
+                             -std::numeric_limits<double>::infinity());
     }
     at::Tensor operator()(const Custom& edit) const {
       at::Tensor result = edit.fn(old);
       if (!result.defined() || result.sizes() != old.sizes()) {
-        throw Error(ErrorKind::bad_shape,
-                    fmt::format("the edit \"{}\" at {} must return a tensor of the shape it was given",
-                                edit.label, to_string(intervention.site)));
+        throw Error(
+            ErrorKind::bad_shape,
+            fmt::format("the edit \"{}\" at {} must return a tensor of the shape it was given",
+                        edit.label, to_string(intervention.site)));
       }
       return result;
     }
@@ -173,7 +177,8 @@ at::Tensor Tap::edit(Site site, const at::Tensor& value) const {
   const auto found = work_.find(site);
   if (found == work_.end()) return value;
   at::Tensor current = value;
-  for (const auto* intervention : found->second.interventions) current = apply(*intervention, current);
+  for (const auto* intervention : found->second.interventions)
+    current = apply(*intervention, current);
   return current;
 }
 

@@ -10,12 +10,12 @@
 
 namespace plumb {
 
-/// Entries of `value` (a tensor of `part`) that the slice selects; a view where the slice is made of
-/// ranges.
+/// Entries of `value` (a tensor of `part`) that the slice selects; a view where the slice is made
+/// of ranges.
 at::Tensor select(const at::Tensor& value, Part part, const Slice& where);
 
-/// One forward pass over one tile of the batch calls this with each tensor it makes and goes on with
-/// what comes back. Used by one thread.
+/// One forward pass over one tile of the batch calls this with each tensor it makes and goes on
+/// with what comes back. Used by one thread.
 class Tap {
  public:
   Tap(const Plan& plan, const Tile& tile, std::int64_t batch);

@@ -92,7 +92,7 @@ std::string wave_part(const WaveReport& wave, std::size_t number, const Tokenize
       part("What the first blocks tell position 0:", effect_table(wave.signal, Naming::by_name));
   text += part("What the sink is used for:", effect_table(wave.use, Naming::by_name));
   for (const std::string& sentence : wave.dependence) text += "\n" + wrap(sentence);
-  text += part("Edits behind that:", effect_table(wave.dependence_effects, Naming::by_name));
+  text += part("Edits behind that:", effect_table(wave.dependence_effects));
   return text + "\n" + vocabulary_part(wave, tokenizer);
 }
 

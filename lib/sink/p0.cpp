@@ -21,17 +21,20 @@ namespace plumb {
 
 namespace {
 
-constexpr std::int64_t shift = 100;              // identity U5 is tested at this shift
+constexpr std::int64_t shift = 100;  // identity U5 is tested at this shift
 constexpr std::int64_t shift_sequences = 4;
-constexpr double same_wave_overlap = 0.5;        // share of layers two conditions' waves must have in common
+constexpr double same_wave_overlap =
+    0.5;  // share of layers two conditions' waves must have in common
 
-// Largest change of a head's sink when all position ids move, on a few sequences, up to the last onset.
+// Largest change of a head's sink when all position ids move, on a few sequences, up to the last
+// onset.
 double shifted_sink_change(P0Context& context) {
   const Inputs few = head(context.inputs, shift_sequences, context.inputs.length());
   Plan plan{.logits = Logits::none};
   plan.until = std::min(context.layers(), context.waves.back().onset + 2);
   for (int layer = 0; layer < *plan.until; ++layer) {
-    plan.record.push_back({Site{Part::pattern, layer}, "received", received_by_head(context.options.sink.queries)});
+    plan.record.push_back(
+        {Site{Part::pattern, layer}, "received", received_by_head(context.options.sink.queries)});
   }
   Tokens moved = few.tokens;
   moved.positions.resize(static_cast<std::size_t>(few.length()));
@@ -41,24 +44,27 @@ double shifted_sink_change(P0Context& context) {
   context.evaluations += here.evaluations + there.evaluations;
   double largest = 0.0;
   for (const auto& record : plan.record) {
-    const at::Tensor change = here.cache.at(record.site, "received").mean(0) - there.cache.at(record.site, "received").mean(0);
+    const at::Tensor change = here.cache.at(record.site, "received").mean(0) -
+                              there.cache.at(record.site, "received").mean(0);
     largest = std::max(largest, change.select(-1, 0).abs().max().item<double>());
   }
   return largest;
 }
 
-// Learned positions: the share of a wave's excess that leaves column 0 when position 0 takes the row
-// of another position, which takes row 0.
+// Learned positions: the share of a wave's excess that leaves column 0 when position 0 takes the
+// row of another position, which takes row 0.
 double sink_following_the_row(P0Context& context, std::size_t w) {
   const Wave& wave = context.waves[w];
   Tokens swapped = context.inputs.tokens;
   swapped.positions.resize(static_cast<std::size_t>(context.inputs.length()));
   std::iota(swapped.positions.begin(), swapped.positions.end(), 0);
-  std::swap(swapped.positions[0], swapped.positions[static_cast<std::size_t>(context.control_position())]);
+  std::swap(swapped.positions[0],
+            swapped.positions[static_cast<std::size_t>(context.control_position())]);
   Plan plan{.logits = Logits::none};
   plan.until = wave.last + 1;
   for (int layer = wave.onset; layer <= wave.last; ++layer) {
-    plan.record.push_back({Site{Part::pattern, layer}, "received", received(context.options.sink.queries)});
+    plan.record.push_back(
+        {Site{Part::pattern, layer}, "received", received(context.options.sink.queries)});
   }
   const Run run = plumb::run(context.model, swapped, plan);
   context.evaluations += run.evaluations;
@@ -66,7 +72,8 @@ double sink_following_the_row(P0Context& context, std::size_t w) {
   double before = 0.0;
   for (int layer = wave.onset; layer <= wave.last; ++layer) {
     left += run.cache.at({Part::pattern, layer}, "received").select(1, 0).mean().item<double>();
-    before += context.clean.received[static_cast<std::size_t>(layer)].select(1, 0).mean().item<double>();
+    before +=
+        context.clean.received[static_cast<std::size_t>(layer)].select(1, 0).mean().item<double>();
   }
   const double null = context.null_at(0) * (wave.last - wave.onset + 1);
   return (before - left) / std::max(before - null, 1e-9);
@@ -105,7 +112,8 @@ void examine(P0Context& context, P0Report& report, const LadderEvidence& common)
     wave.spike_norm = context.spike_norm[w];
     wave.clean = context.read(w, context.clean, 0, "nothing", "clean", "P0");
     wave.ledger = make_ledger(context, w);
-    for (const auto writer : writers_of(wave.ledger, context.options.located)) wave.writers.push_back(to_string(writer));
+    for (const auto writer : writers_of(wave.ledger, context.options.located))
+      wave.writers.push_back(to_string(writer));
     for (const auto& row : wave.ledger.erasers) wave.erasers.push_back(row.name);
   }
   sweep_vocabulary(context, waves);
@@ -126,17 +134,21 @@ void examine(P0Context& context, P0Report& report, const LadderEvidence& common)
     test_use(context, w, wave);
     if (context.model.config().positions == Positions::learned) {
       evidence.learned_position_share = sink_following_the_row(context, w);
-      report.notes.push_back(fmt::format("layers {}-{}: with the position rows of 0 and {} exchanged, column 0 loses {:.0f} % of its excess",
-                                         wave.wave.onset, wave.wave.last, context.control_position(),
-                                         100 * evidence.learned_position_share));
+      report.notes.push_back(
+          fmt::format("layers {}-{}: with the position rows of 0 and {} exchanged, column 0 loses "
+                      "{:.0f} % of its excess",
+                      wave.wave.onset, wave.wave.last, context.control_position(),
+                      100 * evidence.learned_position_share));
     }
     climb(context, w, evidence, wave);
   }
   for (std::size_t w = 1; w < waves.size(); ++w) {
     const double cosine = context.direction[w - 1].dot(context.direction[w]).item<double>();
-    report.notes.push_back(fmt::format("the directions of waves {}-{} and {}-{} have cosine {:.3f}: projecting out one touches the other",
-                                       waves[w - 1].wave.onset, waves[w - 1].wave.last, waves[w].wave.onset,
-                                       waves[w].wave.last, cosine));
+    report.notes.push_back(
+        fmt::format("the directions of waves {}-{} and {}-{} have cosine {:.3f}: projecting out "
+                    "one touches the other",
+                    waves[w - 1].wave.onset, waves[w - 1].wave.last, waves[w].wave.onset,
+                    waves[w].wave.last, cosine));
   }
   report.waves = std::move(waves);
 }
@@ -176,10 +188,14 @@ const char* to_string(Ablation ablation) noexcept {
 void check(const P0Options& options, const Model&) {
   check(options.sink);
   const auto positive = [](std::int64_t value, const char* what) {
-    if (value < 1) throw Error(ErrorKind::bad_argument, fmt::format("expected {} of at least 1, got {}", what, value));
+    if (value < 1)
+      throw Error(ErrorKind::bad_argument,
+                  fmt::format("expected {} of at least 1, got {}", what, value));
   };
   const auto share = [](double value, const char* what) {
-    if (!(value >= 0.0 && value <= 1.0)) throw Error(ErrorKind::bad_argument, fmt::format("expected a share of 0 to 1 as {}, got {}", what, value));
+    if (!(value >= 0.0 && value <= 1.0))
+      throw Error(ErrorKind::bad_argument,
+                  fmt::format("expected a share of 0 to 1 as {}, got {}", what, value));
   };
   positive(options.causal_sequences - 1, "a number of causal sequences less one");
   positive(options.causal_length - 7, "a causal length less seven");
@@ -192,12 +208,14 @@ void check(const P0Options& options, const Model&) {
   share(options.vocabulary, "vocabulary");
 }
 
-P0Report locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& options, const Progress& progress) {
+P0Report locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& options,
+                   const Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
   check(options, model);
   if (inputs.plain.tokens.batch() < 2 || inputs.plain.length() < 8) {
     throw Error(ErrorKind::bad_argument,
-                fmt::format("locating the circuit needs at least 2 sequences of 8 tokens, got {} of {}; give more or longer texts",
+                fmt::format("locating the circuit needs at least 2 sequences of 8 tokens, got {} "
+                            "of {}; give more or longer texts",
                             inputs.plain.tokens.batch(), inputs.plain.length()));
   }
   P0Report report{.options = options};
@@ -226,15 +244,19 @@ P0Report locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& 
   }
   if (evidence.native != nullptr) {
     for (const auto& wave : evidence.native->waves) {
-      const bool known = std::ranges::any_of(plain.waves, [&](const Wave& other) { return same_wave(wave, other); });
+      const bool known = std::ranges::any_of(
+          plain.waves, [&](const Wave& other) { return same_wave(wave, other); });
       if (known) continue;
       WaveReport token{.wave = wave};
       climb_token_route(*evidence.native, plain, token);
       report.waves.push_back(std::move(token));
     }
   }
-  if (report.waves.empty()) report.notes.push_back("no layer reaches the wave threshold at position 0: there is no P0 sink circuit here");
-  const auto strongest = std::ranges::max_element(report.waves, {}, [](const WaveReport& wave) { return wave.wave.mean; });
+  if (report.waves.empty())
+    report.notes.push_back(
+        "no layer reaches the wave threshold at position 0: there is no P0 sink circuit here");
+  const auto strongest = std::ranges::max_element(
+      report.waves, {}, [](const WaveReport& wave) { return wave.wave.mean; });
   if (strongest != report.waves.end()) report.verdict = strongest->verdict;
   report.circuit = join_circuits(report.waves);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

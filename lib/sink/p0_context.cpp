@@ -24,7 +24,8 @@ at::Tensor donor_positions(const Inputs& inputs, std::int64_t avoid, Random rand
   const auto& tokens = inputs.tokens;
   at::Tensor positions = at::empty({tokens.batch()}, at::kLong);
   for (std::int64_t b = 0; b < tokens.batch(); ++b) {
-    const auto length = tokens.lengths.defined() ? tokens.lengths[b].item<std::int64_t>() : tokens.length();
+    const auto length =
+        tokens.lengths.defined() ? tokens.lengths[b].item<std::int64_t>() : tokens.length();
     std::int64_t t = 1 + random.below(std::max<std::int64_t>(1, length - 1));
     if (t == avoid) t = t > 1 ? t - 1 : std::min(t + 1, length - 1);
     positions[b] = t;
@@ -33,11 +34,13 @@ at::Tensor donor_positions(const Inputs& inputs, std::int64_t avoid, Random rand
 }
 
 at::Tensor given_donors(const Inputs& inputs, const std::vector<std::int64_t>& donors) {
-  const bool fits = static_cast<std::int64_t>(donors.size()) == inputs.tokens.batch() &&
-                    std::ranges::all_of(donors, [&](std::int64_t t) { return t > 0 && t < inputs.length(); });
+  const bool fits =
+      static_cast<std::int64_t>(donors.size()) == inputs.tokens.batch() &&
+      std::ranges::all_of(donors, [&](std::int64_t t) { return t > 0 && t < inputs.length(); });
   if (!fits) {
-    throw Error(ErrorKind::bad_argument, fmt::format("expected {} donor positions, each 1-{}, got {}", inputs.tokens.batch(),
-                                                     inputs.length() - 1, donors.size()));
+    throw Error(ErrorKind::bad_argument,
+                fmt::format("expected {} donor positions, each 1-{}, got {}", inputs.tokens.batch(),
+                            inputs.length() - 1, donors.size()));
   }
   return at::tensor(donors, at::kLong);
 }
@@ -90,7 +93,8 @@ P0Context::P0Context(const Model& model_, const Inputs& all, const P0Options& op
 
   tell("running the clean pass", 0.0);
   Plan plan = reading_plan(std::nullopt, 0);
-  for (int layer = 0; layer <= deepest; ++layer) plan.record.push_back({Site{Part::resid_pre, layer}});
+  for (int layer = 0; layer <= deepest; ++layer)
+    plan.record.push_back({Site{Part::resid_pre, layer}});
   const std::int64_t k = control_position_;
   for (const auto component : components_of_blocks(0, layers())) {
     const Site site = output_site(component);
@@ -103,7 +107,8 @@ P0Context::P0Context(const Model& model_, const Inputs& all, const P0Options& op
   const Run run = plumb::run(model, inputs.tokens, plan);
   evaluations += run.evaluations;
   clean = collect(run, plan, 0);
-  for (int layer = 0; layer <= deepest; ++layer) stream_.push_back(run.cache.at({Part::resid_pre, layer}));
+  for (int layer = 0; layer <= deepest; ++layer)
+    stream_.push_back(run.cache.at({Part::resid_pre, layer}));
 
   // Position `prefix` of the displaced run sees the prefix only, so no more needs to be run.
   tell("running the displaced pass", 0.0);
@@ -113,20 +118,24 @@ P0Context::P0Context(const Model& model_, const Inputs& all, const P0Options& op
   for (const auto component : components_of_blocks(0, layers())) {
     displaced.record.push_back({output_site(component), Slice{.positions = {prefix}}});
   }
-  const Run moved = plumb::run(model, Tokens{.ids = displaced_ids.narrow(1, 0, prefix + 1).contiguous()}, displaced);
+  const Run moved = plumb::run(
+      model, Tokens{.ids = displaced_ids.narrow(1, 0, prefix + 1).contiguous()}, displaced);
   evaluations += moved.evaluations;
 
   for (const auto component : components_of_blocks(0, layers())) {
     const Site site = output_site(component);
-    values[component] = {.own = run.cache.at(site, "own"), .mean = run.cache.at(site, "mean"),
-                         .resample = run.cache.at(site, "resample"), .displaced = moved.cache.at(site),
+    values[component] = {.own = run.cache.at(site, "own"),
+                         .mean = run.cache.at(site, "mean"),
+                         .resample = run.cache.at(site, "resample"),
+                         .displaced = moved.cache.at(site),
                          .control = run.cache.at(site, "control"),
                          .control_resample = run.cache.at(site, "control_resample")};
   }
   for (std::size_t w = 0; w < waves.size(); ++w) {
     const int j = 2 * waves[w].onset;
     const double p0 = clean.onset_norm[w].select(1, 0).mean().item<double>();
-    spike_norm.push_back(std::max(spike_over_median * survey.median_norm[j].item<double>(), spike_of_p0 * p0));
+    spike_norm.push_back(
+        std::max(spike_over_median * survey.median_norm[j].item<double>(), spike_of_p0 * p0));
     const at::Tensor state = stream(waves[w].onset).select(1, 0).mean(0).to(at::kDouble);
     direction.push_back(state / state.norm());
   }
@@ -135,7 +144,8 @@ P0Context::P0Context(const Model& model_, const Inputs& all, const P0Options& op
 double P0Context::null_at(std::int64_t position) const {
   if (position == 0) return uniform_sink(inputs.length(), options.sink.queries);
   double sum = 0.0;
-  for (std::int64_t query = position + 1; query < inputs.length(); ++query) sum += 1.0 / static_cast<double>(query + 1);
+  for (std::int64_t query = position + 1; query < inputs.length(); ++query)
+    sum += 1.0 / static_cast<double>(query + 1);
   return sum / static_cast<double>(std::max<std::int64_t>(1, inputs.length() - position - 1));
 }
 
@@ -158,16 +168,18 @@ Outcome P0Context::collect(const Run& run, const Plan& plan, int first) const {
   Outcome outcome;
   const int last = plan.until.value_or(layers());
   for (int layer = 0; layer < last; ++layer) {
-    outcome.received.push_back(layer < first ? clean.received[static_cast<std::size_t>(layer)]
-                                             : run.cache.at({Part::pattern, layer}, "received").cpu());
+    outcome.received.push_back(layer < first
+                                   ? clean.received[static_cast<std::size_t>(layer)]
+                                   : run.cache.at({Part::pattern, layer}, "received").cpu());
   }
   for (std::size_t w = 0; w < waves.size(); ++w) {
     const int onset = waves[w].onset;
     if (onset >= last) {
       outcome.onset_norm.emplace_back();
     } else {
-      outcome.onset_norm.push_back(onset < first ? clean.onset_norm[w]
-                                                 : run.cache.at({Part::resid_pre, onset}, "norm").cpu());
+      outcome.onset_norm.push_back(onset < first
+                                       ? clean.onset_norm[w]
+                                       : run.cache.at({Part::resid_pre, onset}, "norm").cpu());
     }
   }
   if (!plan.until) outcome.loss = run.cache.at({Part::logits}, "loss").cpu();
@@ -176,7 +188,8 @@ Outcome P0Context::collect(const Run& run, const Plan& plan, int first) const {
 
 Outcome P0Context::intervene(const std::vector<Intervention>& edits, std::optional<int> until) {
   int first = layers();
-  for (const auto& edit : edits) first = std::min(first, per_layer(edit.site.part) ? edit.site.layer : 0);
+  for (const auto& edit : edits)
+    first = std::min(first, per_layer(edit.site.part) ? edit.site.layer : 0);
   first = std::min(first, static_cast<int>(stream_.size()) - 1);
   Plan plan = reading_plan(until, first);
   plan.interventions = edits;
@@ -189,12 +202,14 @@ Outcome P0Context::intervene(const std::vector<Intervention>& edits, std::option
 Outcome P0Context::intervene_displaced(const std::vector<Intervention>& edits, int until) {
   Plan plan = reading_plan(until, 0);
   plan.interventions = edits;
-  const Run run = plumb::run(model, Tokens{.ids = displaced_ids, .lengths = inputs.tokens.lengths}, plan);
+  const Run run =
+      plumb::run(model, Tokens{.ids = displaced_ids, .lengths = inputs.tokens.lengths}, plan);
   evaluations += run.evaluations;
   return collect(run, plan, 0);
 }
 
-std::vector<Intervention> P0Context::replace(const std::vector<Component>& components, Ablation ablation) const {
+std::vector<Intervention> P0Context::replace(const std::vector<Component>& components,
+                                             Ablation ablation) const {
   std::vector<Intervention> edits;
   for (const auto component : components) {
     const auto& value = values.at(component);
@@ -202,7 +217,8 @@ std::vector<Intervention> P0Context::replace(const std::vector<Component>& compo
     if (ablation == Ablation::mean) edit = Put{value.mean};
     if (ablation == Ablation::resample) edit = Put{value.resample};
     if (ablation == Ablation::displaced) edit = Put{value.displaced};
-    edits.push_back({.site = output_site(component), .where = {.positions = {0}}, .edit = std::move(edit)});
+    edits.push_back(
+        {.site = output_site(component), .where = {.positions = {0}}, .edit = std::move(edit)});
   }
   return edits;
 }

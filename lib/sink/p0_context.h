@@ -22,44 +22,46 @@ struct Component {
   auto operator<=>(const Component&) const = default;
 };
 
-std::string to_string(Component component);                         ///< "a3", "m3"
-std::string to_string(const std::vector<Component>& components);    ///< "m1+m2"
+std::string to_string(Component component);                       ///< "a3", "m3"
+std::string to_string(const std::vector<Component>& components);  ///< "m1+m2"
 Site output_site(Component component);
 /// a0, m0, a1, ... of the blocks [first, last).
 std::vector<Component> components_of_blocks(int first, int last);
 
 /// What an intervention run leaves, before it is read for one wave.
 struct Outcome {
-  std::vector<at::Tensor> received;    ///< [layers run]: [B, T] attention drawn by each key, over heads
-  std::vector<at::Tensor> onset_norm;  ///< [waves]: [B, T] norm at the wave's onset; undefined = not reached
-  at::Tensor loss;                     ///< [B]; undefined where the run stopped early
+  std::vector<at::Tensor>
+      received;  ///< [layers run]: [B, T] attention drawn by each key, over heads
+  std::vector<at::Tensor>
+      onset_norm;   ///< [waves]: [B, T] norm at the wave's onset; undefined = not reached
+  at::Tensor loss;  ///< [B]; undefined where the run stopped early
 };
 
 /// Values of one component over the causal sequences, each [B, 1, d_model].
 struct ComponentValues {
-  at::Tensor own;        ///< at position 0
-  at::Tensor mean;       ///< mean over t > 0
-  at::Tensor resample;   ///< at one random t > 0
-  at::Tensor displaced;  ///< of the same token behind a prefix
-  at::Tensor control;    ///< at the control position
+  at::Tensor own;               ///< at position 0
+  at::Tensor mean;              ///< mean over t > 0
+  at::Tensor resample;          ///< at one random t > 0
+  at::Tensor displaced;         ///< of the same token behind a prefix
+  at::Tensor control;           ///< at the control position
   at::Tensor control_resample;  ///< at another position, to put there
 };
 
 class P0Context {
  public:
   /// Runs the clean and the displaced pass. `inputs` are those of the condition, whole.
-  P0Context(const Model& model, const Inputs& inputs, const P0Options& options, std::vector<Wave> waves,
-            const SinkSurvey& survey, const Progress& progress);
+  P0Context(const Model& model, const Inputs& inputs, const P0Options& options,
+            std::vector<Wave> waves, const SinkSurvey& survey, const Progress& progress);
 
   const Model& model;
   const P0Options& options;
   const std::vector<Wave> waves;
-  Inputs inputs;                      ///< the causal sequences
+  Inputs inputs;  ///< the causal sequences
   Outcome clean;
   std::vector<double> spike_norm;     ///< [waves] norm above which a position spikes at the onset
   std::vector<at::Tensor> direction;  ///< [waves] unit vector [d_model]
   std::map<Component, ComponentValues> values;
-  at::Tensor displaced_ids;           ///< [B, T] the sequences behind a prefix
+  at::Tensor displaced_ids;  ///< [B, T] the sequences behind a prefix
   std::int64_t evaluations = 0;
 
   int layers() const { return model.config().layers; }
@@ -74,7 +76,8 @@ class P0Context {
   Outcome intervene_displaced(const std::vector<Intervention>& edits, int until);
 
   /// Puts something else in place of components at position 0.
-  std::vector<Intervention> replace(const std::vector<Component>& components, Ablation ablation) const;
+  std::vector<Intervention> replace(const std::vector<Component>& components,
+                                    Ablation ablation) const;
 
   /// Stream entering a block in the clean run, [B, T, d_model]. Kept up to the last onset.
   const at::Tensor& stream(int layer) const { return stream_[static_cast<std::size_t>(layer)]; }

@@ -14,8 +14,8 @@ namespace {
 constexpr std::array kinds{Ablation::mean, Ablation::resample};
 
 // Share of sequences in which position 0 still spikes when components are replaced.
-double spiking(P0Context& context, P0System& system, std::size_t w, const std::vector<Component>& set,
-               Ablation kind) {
+double spiking(P0Context& context, P0System& system, std::size_t w,
+               const std::vector<Component>& set, Ablation kind) {
   const at::Tensor state = system.state({.replaced = set, .cut = {}, .donor = kind});
   return at::linalg_vector_norm(state, 2, c10::IntArrayRef{-1})
       .gt(context.spike_norm[w])
@@ -46,12 +46,13 @@ void test_dependence(P0Context& context, std::size_t w, WaveReport& report) {
   const std::string earlier_name = fmt::format("blocks 0-{}", early - 1);
   P0System system(context, wave.onset);
 
-  // The shortest run of attention layers after the earlier circuit without which it cannot be missed:
-  // found on position 0's own closed system, which is cheap, then confirmed in full.
+  // The shortest run of attention layers after the earlier circuit without which it cannot be
+  // missed: found on position 0's own closed system, which is cheap, then confirmed in full.
   std::vector<Component> route;
   for (int length = 1; route.empty() && length <= wave.onset - early; ++length) {
     for (int first = early; route.empty() && first + length <= wave.onset; ++first) {
-      context.tell("searching alternative routes", static_cast<double>(length) / (wave.onset - early));
+      context.tell("searching alternative routes",
+                   static_cast<double>(length) / (wave.onset - early));
       const auto candidate = attention_of(first, first + length);
       const bool both = std::ranges::all_of(kinds, [&](Ablation kind) {
         return spiking(context, system, w, joined(earlier, candidate), kind) < 0.05;
@@ -61,23 +62,26 @@ void test_dependence(P0Context& context, std::size_t w, WaveReport& report) {
   }
   std::string route_name;
   if (!route.empty()) {
-    route_name = route.size() == 1 ? to_string(route.front())
-                                   : fmt::format("a{}-a{}", route.front().layer, route.back().layer);
+    route_name = route.size() == 1
+                     ? to_string(route.front())
+                     : fmt::format("a{}-a{}", route.front().layer, route.back().layer);
   }
 
   for (const auto kind : kinds) {
     const double without_earlier = spiking(context, system, w, earlier, kind);
-    std::string sentence = fmt::format("with {} replaced by {} at position 0, this wave's norm survives in {:.0f} % of sequences",
-                                       earlier_name, to_string(kind), 100.0 * without_earlier);
+    std::string sentence = fmt::format(
+        "with {} replaced by {} at position 0, this wave's norm survives in {:.0f} % of sequences",
+        earlier_name, to_string(kind), 100.0 * without_earlier);
     if (!route.empty()) {
-      sentence += fmt::format("; with {} replaced alone in {:.0f} %, with both in {:.0f} %", route_name,
-                              100.0 * spiking(context, system, w, route, kind),
+      sentence += fmt::format("; with {} replaced alone in {:.0f} %, with both in {:.0f} %",
+                              route_name, 100.0 * spiking(context, system, w, route, kind),
                               100.0 * spiking(context, system, w, joined(earlier, route), kind));
     }
     report.dependence.push_back(sentence);
     context.tell("knocking out the earlier circuit", kind == Ablation::mean ? 0.0 : 0.5);
-    report.dependence_effects.push_back(context.read(w, context.intervene(context.replace(earlier, kind), std::nullopt),
-                                                     0, earlier_name, to_string(kind), "P0"));
+    report.dependence_effects.push_back(
+        context.read(w, context.intervene(context.replace(earlier, kind), std::nullopt), 0,
+                     earlier_name, to_string(kind), "P0"));
     if (route.empty()) continue;
     const int until = std::min(wave.last + 1, wave.onset + 4);
     report.dependence_effects.push_back(
@@ -85,11 +89,14 @@ void test_dependence(P0Context& context, std::size_t w, WaveReport& report) {
                      earlier_name + " and " + route_name, to_string(kind), "P0"));
   }
   if (route.empty()) {
-    report.dependence.push_back(fmt::format("no run of attention layers {}-{} is an alternative to {}", early,
-                                            wave.onset - 1, earlier_name));
+    report.dependence.push_back(
+        fmt::format("no run of attention layers {}-{} is an alternative to {}", early,
+                    wave.onset - 1, earlier_name));
   } else {
-    report.dependence.push_back(fmt::format("{} and {} are alternatives: only without both does the norm vanish by mean and by resample",
-                                            earlier_name, route_name));
+    report.dependence.push_back(
+        fmt::format("{} and {} are alternatives: only without both does the norm vanish by mean "
+                    "and by resample",
+                    earlier_name, route_name));
   }
 }
 

@@ -29,8 +29,9 @@ void edit_state(P0Context& context, std::size_t wave, WaveReport& report);
 /// Values zeroed and column 0 hidden in the wave's layers: .use.
 void test_use(P0Context& context, std::size_t wave, WaveReport& report);
 
-/// What distinguishes position 0 for the first blocks: selection or mixing (.signal). `blocks` is the
-/// layer set in which attention matters.
-void test_signal(P0Context& context, std::size_t wave, const std::vector<int>& blocks, WaveReport& report);
+/// What distinguishes position 0 for the first blocks: selection or mixing (.signal). `blocks` is
+/// the layer set in which attention matters.
+void test_signal(P0Context& context, std::size_t wave, const std::vector<int>& blocks,
+                 WaveReport& report);
 
 }  // namespace plumb

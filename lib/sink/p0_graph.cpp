@@ -16,11 +16,15 @@ namespace plumb {
 
 namespace {
 
-constexpr double step_tolerance = 0.02;   // share of the projection that one cut, or group of cuts, may change
-constexpr double total_tolerance = 0.1;   // ... and all cuts together
-constexpr double neuron_shown = 0.1;      // share of the total above which a neuron is a node of its own
+constexpr double step_tolerance =
+    0.02;  // share of the projection that one cut, or group of cuts, may change
+constexpr double total_tolerance = 0.1;  // ... and all cuts together
+constexpr double neuron_shown =
+    0.1;  // share of the total above which a neuron is a node of its own
 
-std::string sink_name(const Wave& wave) { return fmt::format("sink[{}-{}]", wave.onset, wave.last); }
+std::string sink_name(const Wave& wave) {
+  return fmt::format("sink[{}-{}]", wave.onset, wave.last);
+}
 std::string at_p0(const std::string& name) { return name + "@0"; }
 
 double share_of(const Ledger& ledger, const std::string& name) {
@@ -85,7 +89,9 @@ class Paths {
       for (const auto sender : components_) {
         if (sender < reader) senders.push_back(sender);
       }
-      std::ranges::stable_sort(senders, {}, [&](Component sender) { return std::abs(share_of(ledger, to_string(sender))); });
+      std::ranges::stable_sort(senders, {}, [&](Component sender) {
+        return std::abs(share_of(ledger, to_string(sender)));
+      });
       try_cutting(reader, senders);
     }
   }
@@ -123,7 +129,8 @@ class Paths {
 
   at::Tensor projection(const std::vector<Edge>& also) {
     const auto is_cut = [&](Component sender, Component reader) {
-      return cut_.contains({sender, reader}) || std::ranges::find(also, Edge{sender, reader}) != also.end();
+      return cut_.contains({sender, reader}) ||
+             std::ranges::find(also, Edge{sender, reader}) != also.end();
     };
     return system_.projection({.replaced = {}, .cut = is_cut}, direction_);
   }
@@ -134,7 +141,8 @@ class Paths {
     std::vector<Edge> edges;
     for (const auto sender : senders) edges.emplace_back(sender, reader);
     const double value = value_with(edges);
-    if (std::abs(value - current_) <= step_tolerance * whole_ && std::abs(value - whole_) <= total_tolerance * whole_) {
+    if (std::abs(value - current_) <= step_tolerance * whole_ &&
+        std::abs(value - whole_) <= total_tolerance * whole_) {
       cut_.insert(edges.begin(), edges.end());
       current_ = value;
       return;
@@ -166,8 +174,10 @@ GraphEvidence build_graph(P0Context& context, std::size_t w, WaveReport& report)
   GraphEvidence evidence;
   report.circuit = {.title = fmt::format("P0 sink circuit of layers {}-{}", wave.onset, wave.last)};
   report.circuit.convention =
-      "node: share of position 0's projection on the sink direction that it writes; edge: share of that projection "
-      "lost when this path carries the sender's mean over t > 0, all paths not drawn carrying it already; positive = "
+      "node: share of position 0's projection on the sink direction that it writes; edge: share of "
+      "that projection "
+      "lost when this path carries the sender's mean over t > 0, all paths not drawn carrying it "
+      "already; positive = "
       "makes the sink";
   if (wave.onset == 0) return evidence;
 
@@ -186,36 +196,43 @@ GraphEvidence build_graph(P0Context& context, std::size_t w, WaveReport& report)
   for (const auto& [edge, lost] : edges) members.insert(edge.first);
   for (const auto member : members) {
     const auto name = to_string(member);
-    graph.node(at_p0(name), member.mlp ? "mlp" : "attention", member.layer, share_of(report.ledger, name));
+    graph.node(at_p0(name), member.mlp ? "mlp" : "attention", member.layer,
+               share_of(report.ledger, name));
   }
-  graph.node(sink_name(wave), "sink", wave.last, 1.0, {{"mean sink", fmt::format("{:.3f}", wave.mean)}});
+  graph.node(sink_name(wave), "sink", wave.last, 1.0,
+             {{"mean sink", fmt::format("{:.3f}", wave.mean)}});
   for (const auto member : members) {
-    const bool fed = std::ranges::any_of(edges, [&](const auto& edge) { return edge.first.second == member; });
-    if (!fed) graph.edge("input@0", at_p0(to_string(member)), std::abs(share_of(report.ledger, to_string(member))), "");
+    const bool fed =
+        std::ranges::any_of(edges, [&](const auto& edge) { return edge.first.second == member; });
+    if (!fed)
+      graph.edge("input@0", at_p0(to_string(member)),
+                 std::abs(share_of(report.ledger, to_string(member))), "");
   }
   for (const auto& [edge, lost] : edges) {
     const auto& [sender, reader] = edge;
     const bool last = reader == paths.read_out();
     const bool alternative = in_backup(sender) && (last || in_backup(reader));
     graph.edge(at_p0(to_string(sender)), last ? sink_name(wave) : at_p0(to_string(reader)), lost,
-               lost < 0 ? "eraser" : alternative ? "or" : "");
+               lost < 0      ? "eraser"
+               : alternative ? "or"
+                             : "");
     if (lost > evidence.largest_cut) {
       evidence.largest_cut = lost;
-      evidence.largest_edge = to_string(sender) + "->" + (last ? sink_name(wave) : to_string(reader));
+      evidence.largest_edge =
+          to_string(sender) + "->" + (last ? sink_name(wave) : to_string(reader));
     }
   }
   for (const auto& row : report.ledger.neurons) {
     const Component mlp = component_named(row.name.substr(0, row.name.find('.')));
     if (!members.contains(mlp) || std::abs(row.p0) < neuron_shown * report.ledger.total) continue;
     graph.node(at_p0(row.name), "neuron", mlp.layer, row.p0 / report.ledger.total);
-    graph.edge(at_p0(to_string(mlp)), at_p0(row.name), row.p0 / report.ledger.total, "");
-    graph.edge(at_p0(row.name), sink_name(wave), row.p0 / report.ledger.total, "");
+    graph.edge(at_p0(row.name), at_p0(to_string(mlp)), row.p0 / report.ledger.total, "");
   }
   for (const auto& row : report.ledger.erasers) {
     const Component eraser = component_named(row.name);
     if (members.contains(eraser)) continue;
-    graph.node(at_p0(row.name), eraser.mlp ? "mlp" : "attention", eraser.layer, row.p0 / report.ledger.total,
-               {{"role", "eraser"}});
+    graph.node(at_p0(row.name), eraser.mlp ? "mlp" : "attention", eraser.layer,
+               row.p0 / report.ledger.total, {{"role", "eraser"}});
     graph.edge(at_p0(row.name), sink_name(wave), row.p0 / report.ledger.total, "eraser");
   }
   if (!members.empty()) evidence.recovered = paths.recovered();

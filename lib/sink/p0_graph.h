@@ -7,14 +7,15 @@ namespace plumb {
 
 /// What the graph leaves as a rung's evidence.
 struct GraphEvidence {
-  at::Tensor recovered;      ///< [B] share of the projection that survives when only the graph's edges carry
-                             ///< position 0's own values; undefined if there is no path
+  at::Tensor recovered;  ///< [B] share of the projection that survives when only the graph's edges
+                         ///< carry position 0's own values; undefined if there is no path
   double largest_cut = 0;    ///< share lost when the most important single edge is cut
   std::string largest_edge;  ///< "a0->m0"
 };
 
-/// Builds report.circuit: nodes from writers, needed components, backups and erasers; edges by cutting
-/// each path inside position 0 (sender replaced by its mean over t > 0 for this reader alone).
+/// Builds report.circuit: nodes from writers, needed components, backups and erasers; edges by
+/// cutting each path inside position 0 (sender replaced by its mean over t > 0 for this reader
+/// alone).
 GraphEvidence build_graph(P0Context& context, std::size_t wave, WaveReport& report);
 
 /// The circuits of all waves in one graph.

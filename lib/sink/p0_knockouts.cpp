@@ -16,13 +16,16 @@ namespace {
 constexpr std::array knockout_kinds{Ablation::zero, Ablation::mean, Ablation::resample};
 constexpr std::array set_kinds{Ablation::mean, Ablation::resample};
 
-constexpr int layers_read = 2;           // layers of a late wave that a screening run reads
+constexpr int layers_read = 1;           // layers of a late wave that a screening run reads
 constexpr std::size_t pair_members = 4;  // components among which all pairs are tried
-constexpr std::size_t read_in_full = 5;  // components whose effect on a late wave is read in all its layers
-constexpr double matters = 0.1;          // share of the sink or of the norm that makes a component matter
-constexpr double needed = 0.3;           // ... that makes it a needed one
-constexpr double alone_enough = 0.8;     // single knock-outs from here on make pairs pointless
-constexpr double synergy = 0.2;          // what a pair removes beyond its members to be called backups
+constexpr std::size_t read_in_full =
+    4;                           // components whose effect on a late wave is read in all its layers
+constexpr double matters = 0.1;  // share of the sink or of the norm that makes a component matter
+constexpr double needed = 0.3;   // ... that makes it a needed one
+constexpr double alone_enough = 0.8;  // single knock-outs from here on make pairs pointless
+constexpr double dispensable = 0.5;   // members of backups remove less than this alone
+constexpr double synergy =
+    0.2;  // what a pair must remove beyond the best single to be preferred to it
 
 // The strongest single effect of a component over the kinds, on the sink or on the norm.
 double strongest(const WaveReport& report, const std::string& name, bool by_sink) {
@@ -35,13 +38,15 @@ double strongest(const WaveReport& report, const std::string& name, bool by_sink
   return largest;
 }
 
-const Effect* find_effect(const std::vector<Effect>& effects, const std::string& name, const std::string& kind) {
+const Effect* find_effect(const std::vector<Effect>& effects, const std::string& name,
+                          const std::string& kind) {
   const auto found = std::ranges::find_if(
       effects, [&](const Effect& effect) { return effect.name == name && effect.kind == kind; });
   return found == effects.end() ? nullptr : &*found;
 }
 
-double removed_by(const std::vector<Effect>& effects, const std::string& name, const std::string& kind) {
+double removed_by(const std::vector<Effect>& effects, const std::string& name,
+                  const std::string& kind) {
   const Effect* effect = find_effect(effects, name, kind);
   return effect == nullptr ? 0.0 : effect->removed;
 }
@@ -51,8 +56,10 @@ double removed_by(const std::vector<Effect>& effects, const std::string& name, c
 double removed_before(const P0Context& context, std::size_t w, const Effect& effect, int until) {
   double sum = 0.0;
   int counted = 0;
-  const int last = std::min({until, context.waves[w].last + 1, static_cast<int>(effect.sink.size())});
-  for (int layer = context.waves[w].onset; layer < last; ++layer, ++counted) sum += effect.sink[static_cast<std::size_t>(layer)];
+  const int last =
+      std::min({until, context.waves[w].last + 1, static_cast<int>(effect.sink.size())});
+  for (int layer = context.waves[w].onset; layer < last; ++layer, ++counted)
+    sum += effect.sink[static_cast<std::size_t>(layer)];
   const double base = context.p0_sink(w, last);
   return (base - sum / std::max(1, counted)) / std::max(base - context.null_at(0), 1e-9);
 }
@@ -77,7 +84,8 @@ at::Tensor matched_noise(const at::Tensor& difference, Random& random) {
 }
 
 // The same replacement at another position, and a random change of the same size at position 0.
-void add_controls(P0Context& context, std::size_t w, const std::vector<Component>& set, WaveReport& report) {
+void add_controls(P0Context& context, std::size_t w, const std::vector<Component>& set,
+                  WaveReport& report) {
   const std::int64_t k = context.control_position();
   const int until = std::min(context.waves[w].last + 1, context.waves[w].onset + 4);
   std::vector<Intervention> elsewhere;
@@ -85,15 +93,17 @@ void add_controls(P0Context& context, std::size_t w, const std::vector<Component
   Random random = Random(context.options.seed).fork(11 + w);
   for (const auto component : set) {
     const auto& value = context.values.at(component);
-    elsewhere.push_back({.site = output_site(component), .where = {.positions = {k}},
+    elsewhere.push_back({.site = output_site(component),
+                         .where = {.positions = {k}},
                          .edit = Put{value.control_resample}});
-    random_change.push_back({.site = output_site(component), .where = {.positions = {0}},
+    random_change.push_back({.site = output_site(component),
+                             .where = {.positions = {0}},
                              .edit = Add{matched_noise(value.mean - value.own, random)}});
   }
   report.controls.push_back(context.read(w, context.intervene(elsewhere, until), 0, to_string(set),
                                          "resample", fmt::format("t = {}", k)));
-  report.controls.push_back(context.read(w, context.intervene(random_change, until), 0, to_string(set),
-                                         "random change of the mean's size", "P0"));
+  report.controls.push_back(context.read(w, context.intervene(random_change, until), 0,
+                                         to_string(set), "random change of the mean's size", "P0"));
 }
 
 }  // namespace
@@ -104,7 +114,8 @@ void knock_out_components(P0Context& context, std::vector<WaveReport>& reports) 
   for (std::size_t w = 0; w < context.waves.size(); ++w) {
     const Wave& wave = context.waves[w];
     const bool first = w == 0;
-    until = std::max(until, first ? wave.last + 1 : std::min(wave.last + 1, wave.onset + layers_read));
+    until =
+        std::max(until, first ? wave.last + 1 : std::min(wave.last + 1, wave.onset + layers_read));
     deepest = std::max(deepest, wave.onset);
   }
   const auto components = components_of_blocks(0, deepest);
@@ -112,11 +123,13 @@ void knock_out_components(P0Context& context, std::vector<WaveReport>& reports) 
   for (const auto component : components) {
     for (const auto kind : knockout_kinds) {
       context.tell("knocking out components at position 0",
-                   static_cast<double>(done++) / static_cast<double>(components.size() * knockout_kinds.size()));
+                   static_cast<double>(done++) /
+                       static_cast<double>(components.size() * knockout_kinds.size()));
       const Outcome outcome = context.intervene(context.replace({component}, kind), until);
       for (std::size_t w = 0; w < reports.size(); ++w) {
         if (component.layer >= context.waves[w].onset) continue;
-        reports[w].knockouts.push_back(context.read(w, outcome, 0, to_string(component), to_string(kind), "P0"));
+        reports[w].knockouts.push_back(
+            context.read(w, outcome, 0, to_string(component), to_string(kind), "P0"));
       }
     }
   }
@@ -139,18 +152,24 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
   std::ranges::stable_sort(ranked, [](const auto& a, const auto& b) { return a.first > b.first; });
   if (report.clean.sink.size() > static_cast<std::size_t>(wave.onset + layers_read) && w > 0) {
     for (std::size_t i = 0; i < std::min(ranked.size(), read_in_full); ++i) {
-      for (const auto kind : set_kinds) {
-        context.tell("reading the strongest components in full", static_cast<double>(i) / static_cast<double>(read_in_full));
+      const bool writer =
+          std::ranges::find(report.writers, to_string(ranked[i].second)) != report.writers.end();
+      for (const auto kind : knockout_kinds) {
+        if (kind == Ablation::zero && !writer) continue;
+        context.tell("reading the strongest components in full",
+                     static_cast<double>(i) / static_cast<double>(read_in_full));
         const auto edits = context.replace({ranked[i].second}, kind);
-        put_effect(report.knockouts, context.read(w, context.intervene(edits, std::nullopt), 0,
-                                                  to_string(ranked[i].second), to_string(kind), "P0"));
+        put_effect(report.knockouts,
+                   context.read(w, context.intervene(edits, std::nullopt), 0,
+                                to_string(ranked[i].second), to_string(kind), "P0"));
       }
     }
   }
   // Pairs with a component that suffices alone would say nothing.
   std::erase_if(ranked, [&](const auto& entry) {
     const auto name = to_string(entry.second);
-    return std::min(removed_by(report.knockouts, name, "mean"), removed_by(report.knockouts, name, "resample")) >= alone_enough;
+    return std::min(removed_by(report.knockouts, name, "mean"),
+                    removed_by(report.knockouts, name, "resample")) >= alone_enough;
   });
   ranked.resize(std::min(ranked.size(), pair_members));
 
@@ -166,13 +185,15 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
   std::size_t done = 0;
   for (const auto& set : sets) {
     const bool everything = set.size() == components.size();
-    const std::string name = everything && wave.onset > 1 ? fmt::format("blocks 0-{}", wave.onset - 1) : to_string(set);
-    context.tell("knocking out sets", static_cast<double>(done++) / static_cast<double>(sets.size()));
+    const std::string name =
+        everything && wave.onset > 1 ? fmt::format("blocks 0-{}", wave.onset - 1) : to_string(set);
+    context.tell("knocking out sets",
+                 static_cast<double>(done++) / static_cast<double>(sets.size()));
     double pair_removed = 1.0;
     double alone = 0.0;
     for (const auto kind : set_kinds) {
-      const Effect effect =
-          context.read(w, context.intervene(context.replace(set, kind), until), 0, name, to_string(kind), "P0");
+      const Effect effect = context.read(w, context.intervene(context.replace(set, kind), until), 0,
+                                         name, to_string(kind), "P0");
       pair_removed = std::min(pair_removed, effect.removed);
       for (const auto component : set) {
         const Effect* single = find_effect(report.knockouts, to_string(component), to_string(kind));
@@ -180,17 +201,19 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
       }
       report.sets.push_back(effect);
     }
-    if (set.size() == 2 && pair_removed >= alone_enough && pair_removed >= alone + synergy) {
+    if (set.size() == 2 && pair_removed >= alone_enough && alone < dispensable) {
       report.backups.push_back({to_string(set[0]), to_string(set[1])});
     }
   }
 
-  // The smallest set that removes most, at full depth with its effect on the loss, and its controls.
+  // The smallest set that removes most, at full depth with its effect on the loss, and its
+  // controls.
   std::vector<Component> best;
   double best_removed = -1.0;
   for (const auto component : components) {
     const auto name = to_string(component);
-    const double removed = std::min(removed_by(report.knockouts, name, "mean"), removed_by(report.knockouts, name, "resample"));
+    const double removed = std::min(removed_by(report.knockouts, name, "mean"),
+                                    removed_by(report.knockouts, name, "resample"));
     if (removed > best_removed) {
       best = {component};
       best_removed = removed;
@@ -200,7 +223,8 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
     for (const auto& set : sets) {
       if (set.size() != 2) continue;
       const auto name = to_string(set);
-      const double removed = std::min(removed_by(report.sets, name, "mean"), removed_by(report.sets, name, "resample"));
+      const double removed = std::min(removed_by(report.sets, name, "mean"),
+                                      removed_by(report.sets, name, "resample"));
       if (removed > best_removed + synergy) {
         best = set;
         best_removed = removed;
@@ -208,7 +232,8 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
     }
   }
   for (const auto kind : set_kinds) {
-    const Effect* known = find_effect(best.size() == 1 ? report.knockouts : report.sets, to_string(best), to_string(kind));
+    const Effect* known = find_effect(best.size() == 1 ? report.knockouts : report.sets,
+                                      to_string(best), to_string(kind));
     if (known != nullptr && known->loss_change) continue;
     context.tell("reading the loss", kind == Ablation::mean ? 0.0 : 0.5);
     Effect effect = context.read(w, context.intervene(context.replace(best, kind), std::nullopt), 0,

@@ -13,35 +13,49 @@ namespace plumb {
 
 namespace {
 
-constexpr double separable = 0.99;         // area under the curve from which position 0 counts as identified
-constexpr double closes = 1e-3;            // relative error of a closed ledger in float32
-constexpr double shift_tolerance = 1e-3;   // rounding of float32 rotary tables at shifted positions, with room
-constexpr double recovered_needed = 0.8;
-constexpr double link_needed = 0.5;        // share lost when the most important link is cut
-constexpr double learned_needed = 0.8;
-constexpr double signal_needed = 0.5;
+constexpr double separable =
+    0.99;                        // area under the curve from which position 0 counts as identified
+constexpr double closes = 1e-3;  // relative error of a closed ledger in float32
+constexpr double shift_tolerance =
+    1e-3;  // rounding of float32 rotary tables at shifted positions, with room
+constexpr double recovered_needed = 0.8;  // share of the projection that the graph alone must carry
+constexpr double link_needed = 0.5;       // share lost when the most important link is cut
+constexpr double learned_needed = 0.8;    // share of the sink that must follow the position row
+constexpr double signal_needed = 0.5;     // share that the signal's edit must remove
+constexpr double signal_margin = 0.3;     // ... and by how much more than its rivals
 
 Estimate wave_sink(const SinkSurvey& survey, const Wave& wave) {
-  return bootstrap(survey.sink.narrow(1, wave.onset, wave.last - wave.onset + 1).mean(c10::IntArrayRef{1, 2}));
+  return bootstrap(
+      survey.sink.narrow(1, wave.onset, wave.last - wave.onset + 1).mean(c10::IntArrayRef{1, 2}));
 }
 
 // Wilson's 95 % interval of a share.
 Estimate wilson(double share, double count) {
   constexpr double z = 1.959964;
   const double centre = (share + z * z / (2 * count)) / (1 + z * z / count);
-  const double half = z * std::sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count);
+  const double half = z * std::sqrt(share * (1 - share) / count + z * z / (4 * count * count)) /
+                      (1 + z * z / count);
   return {share, centre - half, centre + half};
 }
 
-Rung rung(std::string level, std::string name, std::string claim, const Estimate& value, double null, Holds holds) {
-  return {std::move(level), std::move(name), std::move(claim), value.mean, null, value.low, value.high, holds};
+Rung rung(std::string level, std::string name, std::string claim, const Estimate& value,
+          double null, Holds holds) {
+  return {std::move(level),
+          std::move(name),
+          std::move(claim),
+          value.mean,
+          null,
+          value.low,
+          value.high,
+          holds};
 }
 
 Holds holds_if(bool condition) { return condition ? Holds::yes : Holds::no; }
 
 Rung present(const LadderEvidence& evidence, const Wave& wave) {
   const Estimate text = wave_sink(*evidence.plain, wave);
-  std::string claim = fmt::format("mean sink over layers {}-{} on natural text", wave.onset, wave.last);
+  std::string claim =
+      fmt::format("mean sink over layers {}-{} on natural text", wave.onset, wave.last);
   bool holds = text.low > 2.0 * evidence.plain->null;
   if (evidence.random != nullptr) {
     const Estimate random = wave_sink(*evidence.random, wave);
@@ -51,13 +65,16 @@ Rung present(const LadderEvidence& evidence, const Wave& wave) {
   return rung("L1", "present", claim, text, evidence.plain->null, holds_if(holds));
 }
 
-Rung positional(const P0Context& context, const LadderEvidence& evidence, const WaveReport& report) {
+Rung positional(const P0Context& context, const LadderEvidence& evidence,
+                const WaveReport& report) {
   const Estimate share = wilson(report.vocabulary_share, context.model.config().vocab);
-  std::string claim = fmt::format("share of the vocabulary that spikes at position 0 without BOS (norm above {:.0f})",
-                                  report.spike_norm);
+  std::string claim = fmt::format(
+      "share of the vocabulary that spikes at position 0 without BOS (norm above {:.0f})",
+      report.spike_norm);
   bool holds = report.vocabulary_share >= context.options.vocabulary;
   if (evidence.shift_tested) {
-    claim += fmt::format("; all position ids + 100 change a head's sink by at most {:.1e}", evidence.position_shift_change);
+    claim += fmt::format("; all position ids + 100 change a head's sink by at most {:.1e}",
+                         evidence.position_shift_change);
     holds = holds && evidence.position_shift_change < shift_tolerance;
   }
   return rung("L2", "positional", claim, share, 0.0, holds_if(holds));
@@ -66,10 +83,12 @@ Rung positional(const P0Context& context, const LadderEvidence& evidence, const 
 Rung located(const P0Context& context, const LadderEvidence& evidence, const WaveReport& report) {
   double covered = 0.0;
   for (const auto& row : report.ledger.components) {
-    const bool named = row.name == "input" || std::ranges::find(report.writers, row.name) != report.writers.end();
+    const bool named =
+        row.name == "input" || std::ranges::find(report.writers, row.name) != report.writers.end();
     if (named) covered += row.p0 / report.ledger.total;
   }
-  std::string claim = fmt::format("share of the projection on the sink direction that {} write", fmt::join(report.writers, ", "));
+  std::string claim = fmt::format("share of the projection on the sink direction that {} write",
+                                  fmt::join(report.writers, ", "));
   bool holds = covered >= context.options.located && report.ledger.closing_error < closes;
   if (evidence.plain->separability.defined() && !report.writers.empty()) {
     std::int64_t identified = 0;
@@ -79,7 +98,8 @@ Rung located(const P0Context& context, const LadderEvidence& evidence, const Wav
     }
     const int first_writer = std::stoi(report.writers.front().substr(1));
     const std::int64_t written = 2 * first_writer + (report.writers.front()[0] == 'm' ? 1 : 0);
-    claim += fmt::format("; a linear detector tells position 0 apart from stream {:.1f} on", static_cast<double>(identified) / 2.0);
+    claim += fmt::format("; a linear detector tells position 0 apart from stream {:.1f} on",
+                         static_cast<double>(identified) / 2.0);
     holds = holds && identified <= written;
   }
   return rung("L3", "located", claim, {covered, covered, covered}, 0.0, holds_if(holds));
@@ -95,32 +115,43 @@ Rung necessary(const P0Context& context, const WaveReport& report) {
   const Effect* best = nullptr;
   for (const auto* effects : {&report.knockouts, &report.sets}) {
     for (const auto& effect : *effects) {
-      if (effect.kind == "zero" || effect.name.starts_with("blocks")) continue;
+      // The set whose controls were run: the smallest that removes enough by mean and by resample.
+      const bool chosen = !report.controls.empty() && effect.name == report.controls.front().name;
+      if (!chosen || effect.kind == "zero") continue;
       if (best == nullptr || effect.removed > best->removed) best = &effect;
     }
   }
-  if (best == nullptr || report.controls.size() < 2) return rung("L4", "necessary", "no component lies before the onset", {}, 0.0, Holds::untested);
+  if (best == nullptr || report.controls.size() < 2)
+    return rung("L4", "necessary", "no component lies before the onset", {}, 0.0, Holds::untested);
   const double null = context.null_at(0);
   const Estimate value = removed_interval(*best, report.clean.value.mean, null);
   const double control = std::max(report.controls[0].removed, 0.0);
-  const std::string claim = fmt::format("share of the excess that {} by {} at position 0 removes ({}); the same at {} removes {:.1f} %, a random change of that size {:.0f} %",
-                                        best->name, best->kind, best->outcome, report.controls[0].where, 100 * control,
-                                        100 * report.controls[1].removed);
-  return rung("L4", "necessary", claim, value, control,
-              holds_if(best->removed >= context.options.necessary && control < context.options.control));
+  const std::string claim = fmt::format(
+      "share of the excess that {} by {} at position 0 removes ({}); the same at {} removes {:.1f} "
+      "%, a random change of that size {:.0f} %",
+      best->name, best->kind, best->outcome, report.controls[0].where, 100 * control,
+      100 * report.controls[1].removed);
+  return rung(
+      "L4", "necessary", claim, value, control,
+      holds_if(best->removed >= context.options.necessary && control < context.options.control));
 }
 
 Rung sufficient(const P0Context& context, const WaveReport& report) {
-  if (report.self_masks.empty()) return rung("L5", "sufficient", "the wave starts at layer 0: nothing to mask before it", {}, 0.0, Holds::untested);
+  if (report.self_masks.empty())
+    return rung("L5", "sufficient", "the wave starts at layer 0: nothing to mask before it", {},
+                0.0, Holds::untested);
   const SelfMask* found = nullptr;
   for (const auto& mask : report.self_masks) {
     if (!mask.layers.empty() && mask.layers == report.smallest_mask) found = &mask;
   }
   if (found == nullptr) found = &report.self_masks.at(1);
-  const std::string claim = fmt::format("sink made at position {} by letting it see only itself in {} {}; it spikes there in {:.0f} % of sequences",
-                                        context.control_position(), found->layers.size() == 1 ? "block" : "blocks",
-                                        fmt::join(found->layers, ","), 100 * found->spiking);
-  return rung("L5", "sufficient", claim, found->sink, report.self_masks.front().sink.mean, holds_if(found->sufficient));
+  const std::string claim = fmt::format(
+      "sink made at position {} by letting it see only itself in {} {}; it spikes there in {:.0f} "
+      "% of sequences",
+      context.control_position(), found->layers.size() == 1 ? "block" : "blocks",
+      fmt::join(found->layers, ","), 100 * found->spiking);
+  return rung("L5", "sufficient", claim, found->sink, report.self_masks.front().sink.mean,
+              holds_if(found->sufficient));
 }
 
 Rung ordered(const LadderEvidence& evidence, std::uint64_t seed) {
@@ -129,28 +160,35 @@ Rung ordered(const LadderEvidence& evidence, std::uint64_t seed) {
                 evidence.graph.recovered.defined() ? Holds::no : Holds::untested);
   }
   const Estimate recovered = bootstrap(evidence.graph.recovered, seed);
-  return rung("L6", "ordered",
-              fmt::format("share of the projection recovered by the graph's paths alone; cutting {} loses {:.0f} %",
-                          evidence.graph.largest_edge, 100 * evidence.graph.largest_cut),
-              recovered, 0.0,
-              holds_if(recovered.mean >= recovered_needed && evidence.graph.largest_cut >= link_needed));
+  return rung(
+      "L6", "ordered",
+      fmt::format(
+          "share of the projection recovered by the graph's paths alone; cutting {} loses {:.0f} %",
+          evidence.graph.largest_edge, 100 * evidence.graph.largest_cut),
+      recovered, 0.0,
+      holds_if(recovered.mean >= recovered_needed && evidence.graph.largest_cut >= link_needed));
 }
 
 Rung signal(const P0Context& context, const WaveReport& report) {
-  if (report.signal.size() < 5) return rung("L7", "signal named", "not tested for this wave", {}, 0.0, Holds::untested);
+  if (report.signal.size() < 5)
+    return rung("L7", "signal named", "not tested for this wave", {}, 0.0, Holds::untested);
   const auto& mixed = report.signal[0];
   const auto& selected = report.signal[1];
   const auto& noise = report.signal[2];
-  const bool selection = selected.removed >= signal_needed && selected.removed > noise.removed + signal_needed / 2 && mixed.removed < signal_needed / 2;
-  const bool mixing = mixed.removed >= signal_needed && mixed.removed > noise.removed + signal_needed / 2;
+  const bool selection = selected.removed >= signal_needed &&
+                         selected.removed >= noise.removed + signal_margin &&
+                         selected.removed >= mixed.removed + signal_margin;
+  const bool mixing =
+      mixed.removed >= signal_needed && mixed.removed >= noise.removed + signal_margin;
   const std::string name = selection ? "the mark is the absence of what selective attention writes"
                            : mixing  ? "the mark is the unmixed attention output"
                                      : "no single signal found";
   return rung("L7", "signal named",
-              fmt::format("{}: share removed by adding what selection writes at t > 0; uniform mixing removes {:.0f} %, a random vector {:.0f} %",
+              fmt::format("{}: share removed by adding what selection writes at t > 0; uniform "
+                          "mixing removes {:.0f} %, a random vector {:.0f} %",
                           name, 100 * mixed.removed, 100 * noise.removed),
-              removed_interval(selected, report.clean.value.mean, context.null_at(0)), noise.removed,
-              holds_if(selection || mixing));
+              removed_interval(selected, report.clean.value.mean, context.null_at(0)),
+              noise.removed, holds_if(selection || mixing));
 }
 
 Rung used(const WaveReport& report) {
@@ -161,9 +199,11 @@ Rung used(const WaveReport& report) {
     }
   }
   if (best == nullptr) return rung("L8", "used", "the loss was not read", {}, 0.0, Holds::untested);
-  std::string claim = fmt::format("loss in nats per token that the knock-out of {} costs", best->name);
+  std::string claim =
+      fmt::format("loss in nats per token that the knock-out of {} costs", best->name);
   for (const auto& effect : report.use) {
-    if (effect.loss_change) claim += fmt::format("; {}: {:+.3f}", effect.name, effect.loss_change->mean);
+    if (effect.loss_change)
+      claim += fmt::format("; {}: {:+.3f}", effect.name, effect.loss_change->mean);
   }
   return rung("L8", "used", claim, *best->loss_change, 0.0, holds_if(best->loss_change->low > 0.0));
 }
@@ -175,7 +215,8 @@ Verdict decide(const P0Context& context, const LadderEvidence& evidence, const W
   };
   if (!holds("L1")) {
     const bool elsewhere = !report.clean.other_sink.empty() &&
-        report.clean.other_sink[static_cast<std::size_t>(report.wave.peak)] > context.options.sink.wave_threshold;
+                           report.clean.other_sink[static_cast<std::size_t>(report.wave.peak)] >
+                               context.options.sink.wave_threshold;
     return elsewhere ? Verdict::secondary : Verdict::none;
   }
   if (evidence.learned_position_share >= learned_needed) return Verdict::learned_position;
@@ -185,11 +226,18 @@ Verdict decide(const P0Context& context, const LadderEvidence& evidence, const W
 
 }  // namespace
 
-void climb(const P0Context& context, std::size_t w, const LadderEvidence& evidence, WaveReport& report) {
-  report.ladder = {present(evidence, report.wave), positional(context, evidence, report),
-                   located(context, evidence, report), necessary(context, report), sufficient(context, report),
-                   ordered(evidence, context.options.seed), signal(context, report), used(report),
-                   rung("L9", "general", "one model, one checkpoint: run other models and seeds", {}, 0.0, Holds::untested)};
+void climb(const P0Context& context, std::size_t w, const LadderEvidence& evidence,
+           WaveReport& report) {
+  report.ladder = {present(evidence, report.wave),
+                   positional(context, evidence, report),
+                   located(context, evidence, report),
+                   necessary(context, report),
+                   sufficient(context, report),
+                   ordered(evidence, context.options.seed),
+                   signal(context, report),
+                   used(report),
+                   rung("L9", "general", "one model, one checkpoint: run other models and seeds",
+                        {}, 0.0, Holds::untested)};
   report.verdict = decide(context, evidence, report);
   static_cast<void>(w);
 }
@@ -197,15 +245,20 @@ void climb(const P0Context& context, std::size_t w, const LadderEvidence& eviden
 void climb_token_route(const SinkSurvey& native, const SinkSurvey& plain, WaveReport& report) {
   const Estimate with = wave_sink(native, report.wave);
   const Estimate without = wave_sink(plain, report.wave);
-  report.ladder.push_back(rung("L1", "present",
-                               fmt::format("mean sink over layers {}-{} with BOS; without it {:.3f}", report.wave.onset,
-                                           report.wave.last, without.mean),
-                               with, native.null, holds_if(with.low > 2.0 * native.null)));
-  report.ladder.push_back(rung("L2", "positional", "the same without BOS", without, plain.null, Holds::no));
-  const std::pair<const char*, const char*> rest[] = {{"L3", "located"}, {"L4", "necessary"}, {"L5", "sufficient"}, {"L6", "ordered"},
-                                                      {"L7", "signal named"}, {"L8", "used"}, {"L9", "general"}};
+  report.ladder.push_back(
+      rung("L1", "present",
+           fmt::format("mean sink over layers {}-{} with BOS; without it {:.3f}", report.wave.onset,
+                       report.wave.last, without.mean),
+           with, native.null, holds_if(with.low > 2.0 * native.null)));
+  report.ladder.push_back(
+      rung("L2", "positional", "the same without BOS", without, plain.null, Holds::no));
+  const std::pair<const char*, const char*> rest[] = {
+      {"L3", "located"},      {"L4", "necessary"}, {"L5", "sufficient"}, {"L6", "ordered"},
+      {"L7", "signal named"}, {"L8", "used"},      {"L9", "general"}};
   for (const auto& [level, name] : rest) {
-    report.ladder.push_back(rung(level, name, "not climbed for a sink that only the BOS token makes", {}, 0.0, Holds::untested));
+    report.ladder.push_back(rung(level, name,
+                                 "not climbed for a sink that only the BOS token makes", {}, 0.0,
+                                 Holds::untested));
   }
   report.verdict = Verdict::token;
 }

@@ -13,8 +13,8 @@ namespace plumb {
 
 namespace {
 
-constexpr double resolved_share = 0.02;   // components below this share are not taken apart
-constexpr double erased_share = 0.05;     // a component that takes away this share is an eraser
+constexpr double resolved_share = 0.02;  // components below this share are not taken apart
+constexpr double erased_share = 0.1;     // a component that takes away this share is an eraser
 constexpr std::size_t heads_kept = 12;
 constexpr std::size_t neurons_kept = 16;
 constexpr int neurons_per_mlp = 5;
@@ -24,14 +24,15 @@ double along(const at::Tensor& values, const at::Tensor& direction) {
 }
 
 void largest_first(std::vector<LedgerRow>& rows, std::size_t keep) {
-  std::ranges::stable_sort(rows, [](const auto& a, const auto& b) { return std::abs(a.p0) > std::abs(b.p0); });
+  std::ranges::stable_sort(
+      rows, [](const auto& a, const auto& b) { return std::abs(a.p0) > std::abs(b.p0); });
   rows.resize(std::min(rows.size(), keep));
 }
 
 // Heads and neurons of the components that matter, from one pass over the first tokens alone; the
 // means over t > 0 are left out (NaN), since they would need every position's z and neurons.
-void take_apart(P0Context& context, const at::Tensor& direction, const std::vector<Component>& components,
-                Ledger& ledger) {
+void take_apart(P0Context& context, const at::Tensor& direction,
+                const std::vector<Component>& components, Ledger& ledger) {
   if (components.empty()) return;
   const auto& config = context.model.config();
   Plan plan{.logits = Logits::none};
@@ -41,27 +42,33 @@ void take_apart(P0Context& context, const at::Tensor& direction, const std::vect
     deepest = std::max(deepest, component.layer);
   }
   plan.until = deepest + 1;
-  const Run run = plumb::run(context.model, Tokens{.ids = context.inputs.tokens.ids.narrow(1, 0, 1)}, plan);
+  const Run run =
+      plumb::run(context.model, Tokens{.ids = context.inputs.tokens.ids.narrow(1, 0, 1)}, plan);
   context.evaluations += run.evaluations;
   const double unknown = std::nan("");
   for (const auto component : components) {
     if (component.mlp) {
-      const at::Tensor post = run.cache.at({Part::mlp_post, component.layer}).squeeze(1).to(at::kDouble).mean(0);
+      const at::Tensor post =
+          run.cache.at({Part::mlp_post, component.layer}).squeeze(1).to(at::kDouble).mean(0);
       const at::Tensor down = context.model.weight(Weight::down, component.layer).to(at::kDouble);
       const at::Tensor parts = post * direction.to(down.device()).matmul(down);
-      const auto order = std::get<1>(parts.abs().topk(std::min<std::int64_t>(neurons_per_mlp, parts.size(0))));
+      const auto order =
+          std::get<1>(parts.abs().topk(std::min<std::int64_t>(neurons_per_mlp, parts.size(0))));
       for (std::int64_t i = 0; i < order.size(0); ++i) {
         const auto neuron = order[i].item<std::int64_t>();
         ledger.neurons.push_back({fmt::format("{}.n{}", to_string(component), neuron),
                                   parts[neuron].item<double>(), unknown});
       }
     } else {
-      const at::Tensor z = run.cache.at({Part::z, component.layer}).squeeze(1).to(at::kDouble).mean(0);
+      const at::Tensor z =
+          run.cache.at({Part::z, component.layer}).squeeze(1).to(at::kDouble).mean(0);
       const at::Tensor out = context.model.weight(Weight::out, component.layer).to(at::kDouble);
-      const at::Tensor read = direction.to(out.device()).matmul(out).view({config.heads, config.d_head});
+      const at::Tensor read =
+          direction.to(out.device()).matmul(out).view({config.heads, config.d_head});
       const at::Tensor parts = (z * read).sum(1);
       for (int head = 0; head < config.heads; ++head) {
-        ledger.heads.push_back({fmt::format("{}.h{}", to_string(component), head), parts[head].item<double>(), unknown});
+        ledger.heads.push_back({fmt::format("{}.h{}", to_string(component), head),
+                                parts[head].item<double>(), unknown});
       }
     }
   }
@@ -74,7 +81,8 @@ void take_apart(P0Context& context, const at::Tensor& direction, const std::vect
 Component component_named(const std::string& name) {
   int layer = 0;
   const auto [end, error] = std::from_chars(name.data() + 1, name.data() + name.size(), layer);
-  if (name.size() < 2 || (name[0] != 'a' && name[0] != 'm') || error != std::errc{} || *end != '\0') {
+  if (name.size() < 2 || (name[0] != 'a' && name[0] != 'm') || error != std::errc{} ||
+      *end != '\0') {
     throw Error(ErrorKind::internal, fmt::format("\"{}\" names no component", name));
   }
   return {.layer = layer, .mlp = name[0] == 'm'};
@@ -92,7 +100,8 @@ Ledger make_ledger(P0Context& context, std::size_t w) {
   std::vector<Component> resolved;
   const auto row = [&](Component component) {
     const auto& value = context.values.at(component);
-    return LedgerRow{to_string(component), along(value.own, direction), along(value.mean, direction)};
+    return LedgerRow{to_string(component), along(value.own, direction),
+                     along(value.mean, direction)};
   };
   for (const auto component : components_of_blocks(0, wave.onset)) {
     ledger.components.push_back(row(component));
@@ -102,7 +111,8 @@ Ledger make_ledger(P0Context& context, std::size_t w) {
     if (part <= -erased_share * ledger.total) ledger.erasers.push_back(ledger.components.back());
   }
   ledger.closing_error = std::abs(sum - ledger.total) / std::abs(ledger.total);
-  for (const auto component : components_of_blocks(wave.onset, std::min(wave.last + 2, context.layers()))) {
+  for (const auto component :
+       components_of_blocks(wave.onset, std::min(wave.last + 2, context.layers()))) {
     const LedgerRow later = row(component);
     if (later.p0 > -erased_share * ledger.total) continue;
     ledger.erasers.push_back(later);

@@ -17,7 +17,8 @@ at::Tensor P0System::apply(Component component, const at::Tensor& input) {
   if (component.mlp) {
     plan.interventions.push_back({.site = {Part::mlp_in, component.layer}, .edit = Put{input}});
   }
-  const Run run = plumb::run(context_.model, Tokens{.ids = context_.inputs.tokens.ids.narrow(1, 0, 1)}, plan);
+  const Run run =
+      plumb::run(context_.model, Tokens{.ids = context_.inputs.tokens.ids.narrow(1, 0, 1)}, plan);
   context_.evaluations += run.evaluations;
   return run.cache.at(output_site(component));
 }
@@ -52,10 +53,12 @@ at::Tensor P0System::state(const Cuts& cuts) {
       continue;
     }
     if (cuts.cut && clean_so_far) {
-      clean_so_far = std::ranges::none_of(present, [&](const auto& entry) { return cuts.cut(entry.first, component); });
+      clean_so_far = std::ranges::none_of(
+          present, [&](const auto& entry) { return cuts.cut(entry.first, component); });
     }
     // Nothing was changed yet, so the recorded value stands.
-    present[component] = clean_so_far ? context_.values.at(component).own : apply(component, read(component));
+    present[component] =
+        clean_so_far ? context_.values.at(component).own : apply(component, read(component));
   }
   return read({.layer = depth_, .mlp = false}).squeeze(1);
 }

@@ -16,9 +16,9 @@ namespace {
 // Columns near the end are seen by few queries, and a mean over few is not a sink.
 constexpr std::int64_t fewest_queries = 16;
 
-constexpr double kept_below = 0.2;      // share of the excess removed
+constexpr double kept_below = 0.2;  // share of the excess removed
 constexpr double removed_from = 0.8;
-constexpr double moved_share = 0.5;     // share of sequences in which a new position spikes
+constexpr double moved_share = 0.5;  // share of sequences in which a new position spikes
 
 // [B, T] with the columns set to a low value that are not "another column".
 at::Tensor others_only(const at::Tensor& values, std::int64_t position, std::int64_t last) {
@@ -44,8 +44,8 @@ double P0Context::p0_sink(std::size_t w, int last) const {
   return counted == 0 ? 0.0 : sum / counted;
 }
 
-Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t position, std::string name,
-                       std::string kind, std::string where) const {
+Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t position,
+                       std::string name, std::string kind, std::string where) const {
   const Wave& wave = waves[w];
   Effect effect{.name = std::move(name), .kind = std::move(kind), .where = std::move(where)};
   const auto T = inputs.length();
@@ -73,19 +73,22 @@ Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t posit
     effect.norm = bootstrap(norm.select(1, position), options.seed);
     const auto [largest, argmax] = others_only(norm, position, T).max(1);
     effect.other_norm = largest.mean().item<double>();
-    const at::Tensor new_spike =
-        others_only(norm, position, T).gt(spike_norm[w]).logical_and(clean.onset_norm[w].le(spike_norm[w]));
+    const at::Tensor new_spike = others_only(norm, position, T)
+                                     .gt(spike_norm[w])
+                                     .logical_and(clean.onset_norm[w].le(spike_norm[w]));
     const at::Tensor has_rival = new_spike.any(1);
     effect.rival_share = has_rival.to(at::kDouble).mean().item<double>();
     effect.other_position = most_frequent(argmax);
     if (effect.rival_share > 0.0) {
-      effect.other_position = most_frequent(new_spike.to(at::kLong).argmax(1).masked_select(has_rival));
+      effect.other_position =
+          most_frequent(new_spike.to(at::kLong).argmax(1).masked_select(has_rival));
     }
   }
   if (position != 0) {
     // There is no sink to remove here; the question is whether one was made.
     effect.removed = std::nan("");
-    effect.outcome = effect.value.mean >= options.sufficient * p0_sink(w, last) ? "sink made" : "no sink";
+    effect.outcome =
+        effect.value.mean >= options.sufficient * p0_sink(w, last) ? "sink made" : "no sink";
   } else if (effect.removed = (base - effect.value.mean) / std::max(base - null_at(0), 1e-9);
              effect.removed < kept_below) {
     effect.outcome = "kept";
@@ -94,7 +97,8 @@ Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t posit
   } else {
     effect.outcome = effect.removed >= removed_from ? "removed" : "weakened";
   }
-  if (outcome.loss.defined()) effect.loss_change = bootstrap(outcome.loss - clean.loss, options.seed);
+  if (outcome.loss.defined())
+    effect.loss_change = bootstrap(outcome.loss - clean.loss, options.seed);
   return effect;
 }
 

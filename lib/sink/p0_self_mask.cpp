@@ -9,26 +9,35 @@ namespace plumb {
 
 namespace {
 
-constexpr double spiking_needed = 0.9;  // share of sequences in which the masked position must spike
-constexpr int layers_read = 2;          // layers of the wave that a search run reads
+constexpr double spiking_needed =
+    0.9;                        // share of sequences in which the masked position must spike
+constexpr int layers_read = 2;  // layers of the wave that a search run reads
 
 std::vector<Intervention> only_self(const std::vector<int>& layers, std::int64_t position) {
   std::vector<Intervention> edits;
   for (const int layer : layers) {
-    edits.push_back({.site = {Part::scores, layer}, .where = {.positions = {position}}, .edit = OnlySelf{}});
+    edits.push_back(
+        {.site = {Part::scores, layer}, .where = {.positions = {position}}, .edit = OnlySelf{}});
   }
   return edits;
 }
 
-SelfMask try_mask(P0Context& context, std::size_t w, const std::vector<int>& layers, double clean_sink) {
+SelfMask try_mask(P0Context& context, std::size_t w, const std::vector<int>& layers,
+                  double clean_sink) {
   const Wave& wave = context.waves[w];
   const std::int64_t k = context.control_position();
   const int until = std::min(wave.last + 1, wave.onset + layers_read);
   const Outcome outcome = context.intervene(only_self(layers, k), until);
   const Effect effect = context.read(w, outcome, k, "", "self-mask", "k");
   SelfMask mask{.layers = layers, .sink = effect.value, .norm = effect.norm};
-  mask.spiking = outcome.onset_norm[w].select(1, k).gt(context.spike_norm[w]).to(at::kDouble).mean().item<double>();
-  mask.sufficient = mask.spiking >= spiking_needed && mask.sink.mean >= context.options.sufficient * clean_sink;
+  mask.spiking = outcome.onset_norm[w]
+                     .select(1, k)
+                     .gt(context.spike_norm[w])
+                     .to(at::kDouble)
+                     .mean()
+                     .item<double>();
+  mask.sufficient =
+      mask.spiking >= spiking_needed && mask.sink.mean >= context.options.sufficient * clean_sink;
   return mask;
 }
 
@@ -51,8 +60,9 @@ void test_self_mask(P0Context& context, std::size_t w, WaveReport& report) {
     report.self_masks.push_back(try_mask(context, w, layers, clean_sink));
     return report.self_masks.back().sufficient;
   };
-  report.self_masks.push_back({.sink = context.read(w, clean, k, "", "", "").value,
-                               .norm = bootstrap(context.clean.onset_norm[w].select(1, k), context.options.seed)});
+  report.self_masks.push_back(
+      {.sink = context.read(w, clean, k, "", "", "").value,
+       .norm = bootstrap(context.clean.onset_norm[w].select(1, k), context.options.seed)});
   if (!test(all)) return;
   report.smallest_mask = all;
   // Blocks between an earlier wave's onset and this one are the likeliest to be dispensable.
@@ -65,7 +75,8 @@ void test_self_mask(P0Context& context, std::size_t w, WaveReport& report) {
     for (std::size_t first = 0; first < order.size(); first += step) {
       std::vector<int> smaller;
       for (const int layer : report.smallest_mask) {
-        const auto place = static_cast<std::size_t>(std::ranges::find(order, layer) - order.begin());
+        const auto place =
+            static_cast<std::size_t>(std::ranges::find(order, layer) - order.begin());
         if (place < first || place >= first + step) smaller.push_back(layer);
       }
       if (smaller.size() == report.smallest_mask.size() || smaller.empty()) continue;
@@ -78,22 +89,26 @@ void test_self_mask(P0Context& context, std::size_t w, WaveReport& report) {
 void test_restoration(P0Context& context, std::size_t w, WaveReport& report) {
   const Wave& wave = context.waves[w];
   const int until = std::min(wave.last + 1, wave.onset + layers_read);
-  const std::int64_t position = std::min<std::int64_t>(context.options.prefix, context.inputs.length() / 2);
+  const std::int64_t position =
+      std::min<std::int64_t>(context.options.prefix, context.inputs.length() / 2);
   const auto paste = [&](const std::vector<Component>& components) {
     std::vector<Intervention> edits;
     for (const auto component : components) {
-      edits.push_back({.site = output_site(component), .where = {.positions = {position}},
+      edits.push_back({.site = output_site(component),
+                       .where = {.positions = {position}},
                        .edit = Put{context.values.at(component).own}});
     }
     return edits;
   };
   const auto add = [&](const std::string& name, const std::vector<Component>& components) {
     context.tell("pasting position 0 behind a prefix", 0.5);
-    report.restored.push_back(context.read(w, context.intervene_displaced(paste(components), until), position, name,
-                                           "displaced run with the clean values", fmt::format("t = {}", position)));
+    report.restored.push_back(context.read(w, context.intervene_displaced(paste(components), until),
+                                           position, name, "displaced run with the clean values",
+                                           fmt::format("t = {}", position)));
   };
   std::vector<Component> attention;
-  for (int layer = 0; layer < wave.onset; ++layer) attention.push_back({.layer = layer, .mlp = false});
+  for (int layer = 0; layer < wave.onset; ++layer)
+    attention.push_back({.layer = layer, .mlp = false});
   add("nothing", {});
   if (wave.onset > 0) {
     add("a0", {{.layer = 0, .mlp = false}});
@@ -103,8 +118,9 @@ void test_restoration(P0Context& context, std::size_t w, WaveReport& report) {
   // The other direction: the displaced token's values pasted into position 0 of the clean run.
   const auto noise = [&](const std::string& name, const std::vector<Component>& components) {
     context.tell("pasting the displaced values into position 0", 0.8);
-    report.restored.push_back(context.read(w, context.intervene(context.replace(components, Ablation::displaced), until),
-                                           0, name, "clean run with the displaced values", "P0"));
+    report.restored.push_back(
+        context.read(w, context.intervene(context.replace(components, Ablation::displaced), until),
+                     0, name, "clean run with the displaced values", "P0"));
   };
   if (wave.onset > 0) {
     noise("a0", {{.layer = 0, .mlp = false}});

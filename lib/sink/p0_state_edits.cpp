@@ -27,7 +27,8 @@ void edit_state(P0Context& context, std::size_t w, WaveReport& report) {
   const at::Tensor median = std::get<0>(norms.narrow(1, 1, norms.size(1) - 1).median(1, true));
   const at::Tensor p0_norm = norms.narrow(1, 0, 1);
   const at::Tensor other = stream.narrow(1, context.control_position(), 1);
-  const at::Tensor random = random_unit(own.size(2), context.options.seed + 101 + w).to(own.scalar_type());
+  const at::Tensor random =
+      random_unit(own.size(2), context.options.seed + 101 + w).to(own.scalar_type());
 
   const std::vector<std::pair<std::string, Edit>> edits{
       {"norm clamped to the median of t > 0", ClampNorm{median}},
@@ -42,7 +43,8 @@ void edit_state(P0Context& context, std::size_t w, WaveReport& report) {
     done += 1.0 / static_cast<double>(edits.size());
     const std::vector<Intervention> plan{
         {.site = {Part::resid_pre, wave.onset}, .where = {.positions = {0}}, .edit = edit}};
-    report.state.push_back(context.read(w, context.intervene(plan, std::nullopt), 0, name, "state", "P0"));
+    report.state.push_back(
+        context.read(w, context.intervene(plan, std::nullopt), 0, name, "state", "P0"));
   }
 }
 
@@ -54,16 +56,21 @@ void test_use(P0Context& context, std::size_t w, WaveReport& report) {
   std::vector<Intervention> hidden;
   for (int layer = wave.onset; layer <= wave.last; ++layer) {
     values.push_back({.site = {Part::v, layer}, .where = {.positions = {0}}, .edit = Zero{}});
-    hidden.push_back({.site = {Part::scores, layer}, .where = {.positions = later_queries, .keys = {0}}, .edit = Hide{}});
+    hidden.push_back({.site = {Part::scores, layer},
+                      .where = {.positions = later_queries, .keys = {0}},
+                      .edit = Hide{}});
   }
   const std::string where = fmt::format("P0, layers {}-{}", wave.onset, wave.last);
   context.tell("testing what the sink is used for", 0.0);
-  report.use.push_back(context.read(w, context.intervene(values, std::nullopt), 0, "values zeroed", "use", where));
+  report.use.push_back(
+      context.read(w, context.intervene(values, std::nullopt), 0, "values zeroed", "use", where));
   context.tell("testing what the sink is used for", 0.5);
-  report.use.push_back(context.read(w, context.intervene(hidden, std::nullopt), 0, "column hidden", "use", where));
+  report.use.push_back(
+      context.read(w, context.intervene(hidden, std::nullopt), 0, "column hidden", "use", where));
 }
 
-void test_signal(P0Context& context, std::size_t w, const std::vector<int>& blocks, WaveReport& report) {
+void test_signal(P0Context& context, std::size_t w, const std::vector<int>& blocks,
+                 WaveReport& report) {
   const Wave& wave = context.waves[w];
   const std::int64_t k = context.control_position();
   const int until = std::min(wave.last + 1, wave.onset + 4);
@@ -72,10 +79,14 @@ void test_signal(P0Context& context, std::size_t w, const std::vector<int>& bloc
   const auto& value = context.values.at(a0);
 
   // What selective attention writes at t > 0 beyond the mean value of the same tokens.
-  Plan plan{.record = {{Site{Part::v, a0.layer}, "mean", [](const at::Tensor& v, const Tile& tile) {
-                          const at::Tensor index = at::arange(v.size(1), tile.lengths.options()).view({1, -1, 1, 1});
+  Plan plan{.record = {{Site{Part::v, a0.layer}, "mean",
+                        [](const at::Tensor& v, const Tile& tile) {
+                          const at::Tensor index =
+                              at::arange(v.size(1), tile.lengths.options()).view({1, -1, 1, 1});
                           const at::Tensor counted =
-                              index.gt(0).logical_and(index < tile.lengths.view({-1, 1, 1, 1})).to(v.options());
+                              index.gt(0)
+                                  .logical_and(index < tile.lengths.view({-1, 1, 1, 1}))
+                                  .to(v.options());
                           return (v * counted).sum(1) / counted.sum(1).clamp_min(1.0);
                         }}},
             .logits = Logits::none};
@@ -87,34 +98,42 @@ void test_signal(P0Context& context, std::size_t w, const std::vector<int>& bloc
                                 .expand({-1, -1, config.heads / config.kv_heads, -1})
                                 .reshape({mean_v.size(0), 1, config.heads * config.d_head});
   at::Tensor uniform = spread.matmul(context.model.weight(Weight::out, a0.layer).t());
-  if (const at::Tensor& bias = context.model.weight(Weight::out_bias, a0.layer); bias.defined()) uniform = uniform + bias;
+  if (const at::Tensor& bias = context.model.weight(Weight::out_bias, a0.layer); bias.defined())
+    uniform = uniform + bias;
   const at::Tensor delta = value.mean - uniform;
-  const at::Tensor noise = random_unit(delta.size(2), context.options.seed + 211).to(delta.scalar_type()) *
-                           at::linalg_vector_norm(delta, 2, c10::IntArrayRef{-1}, true);
+  const at::Tensor noise =
+      random_unit(delta.size(2), context.options.seed + 211).to(delta.scalar_type()) *
+      at::linalg_vector_norm(delta, 2, c10::IntArrayRef{-1}, true);
 
   const auto name = to_string(a0);
   const auto at_p0 = [&](const std::string& what, Edit edit) {
     context.tell("naming the signal", 0.3);
     report.signal.push_back(context.read(
-        w, context.intervene({{.site = output_site(a0), .where = {.positions = {0}}, .edit = std::move(edit)}}, until), 0,
-        what, "signal", "P0"));
+        w,
+        context.intervene(
+            {{.site = output_site(a0), .where = {.positions = {0}}, .edit = std::move(edit)}},
+            until),
+        0, what, "signal", "P0"));
   };
   at_p0(name + " := uniform mixture of the values at t > 0", Put{uniform});
   at_p0(name + " + what selection adds at t > 0", Add{delta});
   at_p0(name + " + random vector of that size", Add{noise});
 
   const Edit mix_uniformly = Custom{"uniform attention", [](const at::Tensor& row) {
-    const at::Tensor seen = row.gt(0.0).to(row.options());
-    return seen / seen.sum(-1, true);
-  }};
+                                      const at::Tensor seen = row.gt(0.0).to(row.options());
+                                      return seen / seen.sum(-1, true);
+                                    }};
   const auto at_k = [&](const std::string& what, Part part, const Edit& edit) {
     std::vector<Intervention> edits;
-    for (const int layer : blocks) edits.push_back({.site = {part, layer}, .where = {.positions = {k}}, .edit = edit});
+    for (const int layer : blocks)
+      edits.push_back({.site = {part, layer}, .where = {.positions = {k}}, .edit = edit});
     context.tell("naming the signal", 0.7);
-    report.signal.push_back(context.read(w, context.intervene(edits, until), k, what, "signal", fmt::format("k = {}", k)));
+    report.signal.push_back(context.read(w, context.intervene(edits, until), k, what, "signal",
+                                         fmt::format("k = {}", k)));
   };
-  const std::string layers = blocks.size() == 1 ? fmt::format("block {}", blocks.front())
-                                                : fmt::format("blocks {}-{}", blocks.front(), blocks.back());
+  const std::string layers = blocks.size() == 1
+                                 ? fmt::format("block {}", blocks.front())
+                                 : fmt::format("blocks {}-{}", blocks.front(), blocks.back());
   at_k("uniform attention in " + layers, Part::pattern, mix_uniformly);
   at_k("attention output zeroed in " + layers, Part::attn_out, Zero{});
 }

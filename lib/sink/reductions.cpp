@@ -20,39 +20,49 @@ at::Tensor query_weights(Queries queries, const at::Tensor& lengths, std::int64_
     case Queries::second_half:
       chosen = chosen.logical_and(query > key).logical_and(query * 2 >= length);
       break;
-    case Queries::last: chosen = chosen.logical_and(query > key).logical_and(query == length - 1); break;
+    case Queries::last:
+      chosen = chosen.logical_and(query > key).logical_and(query == length - 1);
+      break;
   }
   const at::Tensor weights = chosen.to(options);
   return weights / weights.sum(1, true).clamp_min(1.0);
 }
 
 at::Tensor weighted(const at::Tensor& pattern, Queries queries, const Tile& tile) {
-  const at::Tensor weights = query_weights(queries, tile.lengths, pattern.size(3), pattern.options());
+  const at::Tensor weights =
+      query_weights(queries, tile.lengths, pattern.size(3), pattern.options());
   return (pattern * weights.unsqueeze(1)).sum(2);
 }
 
 }  // namespace
 
 Reduce received_by_head(Queries queries) {
-  return [queries](const at::Tensor& pattern, const Tile& tile) { return weighted(pattern, queries, tile); };
+  return [queries](const at::Tensor& pattern, const Tile& tile) {
+    return weighted(pattern, queries, tile);
+  };
 }
 
 Reduce received(Queries queries) {
   return [queries](const at::Tensor& pattern, const Tile& tile) {
-    const at::Tensor weights = query_weights(queries, tile.lengths, pattern.size(3), pattern.options());
+    const at::Tensor weights =
+        query_weights(queries, tile.lengths, pattern.size(3), pattern.options());
     return (pattern.mean(1) * weights).sum(1);
   };
 }
 
 Reduce stream_norm() {
-  return [](const at::Tensor& stream, const Tile&) { return at::linalg_vector_norm(stream, 2, c10::IntArrayRef{-1}); };
+  return [](const at::Tensor& stream, const Tile&) {
+    return at::linalg_vector_norm(stream, 2, c10::IntArrayRef{-1});
+  };
 }
 
 Reduce mean_of_others() {
   return [](const at::Tensor& stream, const Tile& tile) {
     const at::Tensor index = at::arange(stream.size(1), tile.lengths.options()).unsqueeze(0);
-    const at::Tensor counted =
-        index.gt(0).logical_and(index < tile.lengths.unsqueeze(1)).to(stream.options()).unsqueeze(2);
+    const at::Tensor counted = index.gt(0)
+                                   .logical_and(index < tile.lengths.unsqueeze(1))
+                                   .to(stream.options())
+                                   .unsqueeze(2);
     return (stream * counted).sum(1, true) / counted.sum(1, true).clamp_min(1.0);
   };
 }

@@ -21,7 +21,8 @@ Reduce stream_norm();
 /// Of a stream [b, T, d]: mean over the valid positions t > 0, [b, 1, d].
 Reduce mean_of_others();
 
-/// Of a stream [b, T, d]: the entry at one position per sequence, [b, 1, d]. `positions` is [B] int64.
+/// Of a stream [b, T, d]: the entry at one position per sequence, [b, 1, d]. `positions` is [B]
+/// int64.
 Reduce gather_position(at::Tensor positions);
 
 }  // namespace plumb

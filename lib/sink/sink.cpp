@@ -21,20 +21,26 @@ Enum parse(const std::array<const char*, count>& names, const std::string& text,
   if (found != names.end()) return static_cast<Enum>(found - names.begin());
   std::string allowed;
   for (const auto* name : names) allowed += (allowed.empty() ? "" : ", ") + std::string(name);
-  throw Error(ErrorKind::bad_argument, fmt::format("expected {} of {}, got \"{}\"", what, allowed, text));
+  throw Error(ErrorKind::bad_argument,
+              fmt::format("expected {} of {}, got \"{}\"", what, allowed, text));
 }
 
 }  // namespace
 
-const char* to_string(Queries queries) noexcept { return query_names[static_cast<std::size_t>(queries)]; }
+const char* to_string(Queries queries) noexcept {
+  return query_names[static_cast<std::size_t>(queries)];
+}
 const char* to_string(Pool pool) noexcept { return pool_names[static_cast<std::size_t>(pool)]; }
-Queries parse_queries(const std::string& text) { return parse<Queries>(query_names, text, "a query set"); }
+Queries parse_queries(const std::string& text) {
+  return parse<Queries>(query_names, text, "a query set");
+}
 Pool parse_pool(const std::string& text) { return parse<Pool>(pool_names, text, "a pooling"); }
 
 double uniform_sink(std::int64_t length, Queries queries) {
   const auto mean_inverse = [&](std::int64_t first) {
     double sum = 0.0;
-    for (std::int64_t query = first; query < length; ++query) sum += 1.0 / static_cast<double>(query + 1);
+    for (std::int64_t query = first; query < length; ++query)
+      sum += 1.0 / static_cast<double>(query + 1);
     return sum / static_cast<double>(std::max<std::int64_t>(1, length - first));
   };
   switch (queries) {
@@ -52,7 +58,10 @@ double sink_rate_from(const SinkSurvey& survey, int start_layer) {
     throw Error(ErrorKind::bad_argument,
                 fmt::format("expected a start layer of 0-{}, got {}", layers - 1, start_layer));
   }
-  return survey.rate.narrow(0, start_layer, layers - start_layer).to(at::kDouble).mean().item<double>();
+  return survey.rate.narrow(0, start_layer, layers - start_layer)
+      .to(at::kDouble)
+      .mean()
+      .item<double>();
 }
 
 std::vector<Wave> find_waves(const at::Tensor& layer_mean, double threshold) {

@@ -62,9 +62,10 @@ std::vector<SecondarySink> find_secondary(const SinkSurvey& survey, const Inputs
   for (const auto& wave : survey.waves) {
     const at::Tensor norms = survey.norm.select(1, 2 * wave.onset);
     const double median = survey.median_norm[2 * wave.onset].item<double>();
-    at::Tensor spikes = norms.gt(survey.options.secondary_norm * median)
-                            .logical_and(survey.received.select(1, wave.peak).gt(survey.options.secondary_sink))
-                            .logical_and(valid);
+    at::Tensor spikes =
+        norms.gt(survey.options.secondary_norm * median)
+            .logical_and(survey.received.select(1, wave.peak).gt(survey.options.secondary_sink))
+            .logical_and(valid);
     spikes.select(1, 0).fill_(false);
     const at::Tensor where = spikes.nonzero();
     std::map<std::int64_t, SecondarySink> by_token;
@@ -94,10 +95,12 @@ std::vector<SecondarySink> find_secondary(const SinkSurvey& survey, const Inputs
 // Norms, directions and variances from the kept norms and states.
 void profile(SinkSurvey& survey, const at::Tensor& states, const at::Tensor& valid) {
   survey.p0_norm = survey.norm.select(2, 0).mean(0);
-  const at::Tensor others = valid.narrow(1, 1, survey.length - 1).reshape({-1}).nonzero().squeeze(1);
+  const at::Tensor others =
+      valid.narrow(1, 1, survey.length - 1).reshape({-1}).nonzero().squeeze(1);
   std::vector<at::Tensor> medians;
   for (std::int64_t j = 0; j < survey.norm.size(1); ++j) {
-    const at::Tensor at_others = survey.norm.select(1, j).narrow(1, 1, survey.length - 1).reshape({-1});
+    const at::Tensor at_others =
+        survey.norm.select(1, j).narrow(1, 1, survey.length - 1).reshape({-1});
     medians.push_back(at_others.index_select(0, others).median());
   }
   survey.median_norm = at::stack(medians);
@@ -124,11 +127,14 @@ at::Tensor separability(const at::Tensor& states) {
     const at::Tensor p0 = train.select(1, 0);
     const at::Tensor rest = train.narrow(1, 1, others).reshape({-1, all.size(2)});
     const at::Tensor variance = p0.var(0, false) + rest.var(0, false);
-    const at::Tensor detector = (p0.mean(0) - rest.mean(0)) / (variance + 1e-6 * variance.mean() + 1e-12);
+    const at::Tensor detector =
+        (p0.mean(0) - rest.mean(0)) / (variance + 1e-6 * variance.mean() + 1e-12);
     const at::Tensor scores = all.index_select(0, odd).matmul(detector);
     const at::Tensor higher = scores.select(1, 0).reshape({-1, 1});
     const at::Tensor lower = scores.narrow(1, 1, others).reshape({1, -1});
-    areas.push_back((higher.gt(lower).to(at::kDouble) + 0.5 * higher.eq(lower).to(at::kDouble)).mean().item<double>());
+    areas.push_back((higher.gt(lower).to(at::kDouble) + 0.5 * higher.eq(lower).to(at::kDouble))
+                        .mean()
+                        .item<double>());
   }
   return at::tensor(areas, at::kDouble);
 }
@@ -147,7 +153,8 @@ void summarise_sink(SinkSurvey& survey) {
 void check(const SinkOptions& options) {
   const auto within = [](double value, double low, double high, const char* what) {
     if (!(value >= low && value <= high)) {
-      throw Error(ErrorKind::bad_argument, fmt::format("expected {} of {} to {}, got {}", what, low, high, value));
+      throw Error(ErrorKind::bad_argument,
+                  fmt::format("expected {} of {} to {}, got {}", what, low, high, value));
     }
   };
   within(options.epsilon, 0.0, 1.0, "epsilon");
@@ -162,12 +169,17 @@ SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptio
                        const Progress& progress) {
   check(options);
   if (inputs.length() < 2) {
-    throw Error(ErrorKind::bad_argument, "a sink is measured on sequences of at least 2 tokens; give longer inputs");
+    throw Error(ErrorKind::bad_argument,
+                "a sink is measured on sequences of at least 2 tokens; give longer inputs");
   }
   const int layers = model.config().layers;
-  SinkSurvey survey{.options = options, .inputs_kind = inputs.kind, .bos = inputs.bos,
-                    .inputs_sha256 = inputs.sha256, .sequences = inputs.tokens.batch(),
-                    .length = inputs.length(), .null = uniform_sink(inputs.length(), options.queries)};
+  SinkSurvey survey{.options = options,
+                    .inputs_kind = inputs.kind,
+                    .bos = inputs.bos,
+                    .inputs_sha256 = inputs.sha256,
+                    .sequences = inputs.tokens.batch(),
+                    .length = inputs.length(),
+                    .null = uniform_sink(inputs.length(), options.queries)};
 
   const at::Tensor valid = valid_positions(inputs);
   const auto shortest = valid.sum(1).min().item<std::int64_t>();
@@ -179,7 +191,8 @@ SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptio
 
   Plan plan{.logits = Logits::none};
   for (int layer = 0; layer < layers; ++layer) {
-    plan.record.push_back({Site{Part::pattern, layer}, "received", received_by_head(options.queries)});
+    plan.record.push_back(
+        {Site{Part::pattern, layer}, "received", received_by_head(options.queries)});
   }
   for (int j = 0; j <= 2 * layers; ++j) {
     plan.record.push_back({half_layer(j, layers), "norm", stream_norm()});
@@ -191,10 +204,14 @@ SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptio
   recorded.pieces.resize(plan.record.size());
   const std::int64_t chunk = std::max<std::int64_t>(1, positions_per_chunk / inputs.length());
   for (std::int64_t first = 0; first < survey.sequences; first += chunk) {
-    if (progress) progress("measuring the sink", static_cast<double>(first) / static_cast<double>(survey.sequences));
+    if (progress)
+      progress("measuring the sink",
+               static_cast<double>(first) / static_cast<double>(survey.sequences));
     const auto count = std::min(chunk, survey.sequences - first);
-    Tokens part{.ids = inputs.tokens.ids.narrow(0, first, count), .positions = inputs.tokens.positions};
-    if (inputs.tokens.lengths.defined()) part.lengths = inputs.tokens.lengths.narrow(0, first, count);
+    Tokens part{.ids = inputs.tokens.ids.narrow(0, first, count),
+                .positions = inputs.tokens.positions};
+    if (inputs.tokens.lengths.defined())
+      part.lengths = inputs.tokens.lengths.narrow(0, first, count);
     const Run run = plumb::run(model, part, plan);
     survey.evaluations += run.evaluations;
     for (std::size_t i = 0; i < plan.record.size(); ++i) {

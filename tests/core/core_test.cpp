@@ -47,7 +47,8 @@ TEST(Random, PermutesAndForks) {
 TEST(ParallelPieces, RunsEachPieceOnce) {
   for (const int threads : {1, 2, 5}) {
     std::vector<std::atomic<int>> seen(37);
-    parallel_pieces(37, threads, [&](std::int64_t piece) { ++seen[static_cast<std::size_t>(piece)]; });
+    parallel_pieces(37, threads,
+                    [&](std::int64_t piece) { ++seen[static_cast<std::size_t>(piece)]; });
     for (const auto& count : seen) EXPECT_EQ(count.load(), 1);
   }
 }

@@ -1,9 +1,10 @@
+#include "plumb/site.h"
+
 #include <gtest/gtest.h>
 
 #include <set>
 
 #include "plumb/error.h"
-#include "plumb/site.h"
 
 namespace plumb {
 namespace {
@@ -20,12 +21,14 @@ TEST(Site, EveryNameParsesBack) {
 
 TEST(Site, NamesAreDistinct) {
   std::set<std::string> names;
-  for (int part = 0; part < part_count; ++part) names.insert(to_string(Site{static_cast<Part>(part), 0}));
+  for (int part = 0; part < part_count; ++part)
+    names.insert(to_string(Site{static_cast<Part>(part), 0}));
   EXPECT_EQ(names.size(), static_cast<std::size_t>(part_count));
 }
 
 TEST(Site, SlicesParseBack) {
-  const SlicedSite site{.site = {Part::pattern, 3}, .slice = {.heads = {1, 4}, .positions = {0}, .keys = {2, 3}}};
+  const SlicedSite site{.site = {Part::pattern, 3},
+                        .slice = {.heads = {1, 4}, .positions = {0}, .keys = {2, 3}}};
   EXPECT_EQ(to_string(site), "L3.pattern[h=1,4;t=0;k=2,3]");
   EXPECT_EQ(parse_site(to_string(site)), site);
   EXPECT_EQ(parse_site("L3.z[h=1-3]").slice.heads, (std::vector<std::int64_t>{1, 2, 3}));
@@ -41,9 +44,10 @@ TEST(Site, SetsExpandLayers) {
 }
 
 TEST(Site, RefusesWhatIsNoSite) {
-  for (const char* text : {"", "z", "L3", "L3.", "Lx.z", "L3.foo", "L3.embed", "L-1.z", "L3.z[", "L3.z[h]",
-                           "L3.z[q=1]", "L3.z[h=1;h=2]", "L3.z[h=3-1]", "L3.attn_out[h=1]", "L3.z[k=0]",
-                           "L3.z[h=99999999999999999999]", "L0-1.z", "L3.z[h=0-99999999999]"}) {
+  for (const char* text :
+       {"", "z", "L3", "L3.", "Lx.z", "L3.foo", "L3.embed", "L-1.z", "L3.z[", "L3.z[h]",
+        "L3.z[q=1]", "L3.z[h=1;h=2]", "L3.z[h=3-1]", "L3.attn_out[h=1]", "L3.z[k=0]",
+        "L3.z[h=99999999999999999999]", "L0-1.z", "L3.z[h=0-99999999999]"}) {
     try {
       parse_site(text);
       ADD_FAILURE() << text << " was accepted";

@@ -1,10 +1,11 @@
+#include "plumb/inputs.h"
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
 
 #include "plumb/error.h"
-#include "plumb/inputs.h"
 #include "support/paths.h"
 
 namespace plumb {
@@ -20,7 +21,8 @@ std::filesystem::path file_with(const std::string& content) {
 
 TEST(Inputs, BosStandsBeforeTheContent) {
   const Inputs inputs = make_inputs({{5, 6, 7, 8}, {9, 10, 11}}, 3, 1, "tokens");
-  EXPECT_TRUE(at::equal(inputs.tokens.ids, at::tensor({1, 5, 6, 7, 1, 9, 10, 11}, at::kLong).view({2, 4})));
+  EXPECT_TRUE(
+      at::equal(inputs.tokens.ids, at::tensor({1, 5, 6, 7, 1, 9, 10, 11}, at::kLong).view({2, 4})));
   EXPECT_FALSE(inputs.tokens.lengths.defined());
   EXPECT_EQ(inputs.bos, 1);
 }
@@ -43,7 +45,8 @@ TEST(Inputs, BosIsParsedStrictly) {
   EXPECT_EQ(parse_bos("none").kind, Bos::Kind::none);
   EXPECT_EQ(parse_bos("native").kind, Bos::Kind::native);
   EXPECT_EQ(parse_bos("17").id, 17);
-  for (const char* text : {"", "yes", "-1", "1x", "99999999999999999999"}) EXPECT_THROW(parse_bos(text), Error) << text;
+  for (const char* text : {"", "yes", "-1", "1x", "99999999999999999999"})
+    EXPECT_THROW(parse_bos(text), Error) << text;
 }
 
 TEST(Inputs, RandomIdsAreSeeded) {
@@ -64,9 +67,10 @@ TEST(InputFiles, TextsComeLineByLine) {
 }
 
 TEST(InputFiles, TokensAreListsOfIds) {
-  EXPECT_EQ(read_token_file(file_with("[[1, 2], [3]]")), (std::vector<std::vector<std::int64_t>>{{1, 2}, {3}}));
-  for (const char* text : {"", "{}", "[]", "[[]]", "[1]", "[[1.5]]", "[[-1]]", "[[\"a\"]]", "[[1],", "[[99999999999]]",
-                           "[[18446744073709551615]]", "[[[1]]]"}) {
+  EXPECT_EQ(read_token_file(file_with("[[1, 2], [3]]")),
+            (std::vector<std::vector<std::int64_t>>{{1, 2}, {3}}));
+  for (const char* text : {"", "{}", "[]", "[[]]", "[1]", "[[1.5]]", "[[-1]]", "[[\"a\"]]", "[[1],",
+                           "[[99999999999]]", "[[18446744073709551615]]", "[[[1]]]"}) {
     try {
       read_token_file(file_with(text));
       ADD_FAILURE() << text << " was accepted";

@@ -1,9 +1,10 @@
+#include "plumb/metrics.h"
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-#include "plumb/metrics.h"
 #include "plumb/run.h"
 #include "support/toy_model.h"
 
@@ -17,13 +18,15 @@ TEST(TokenLoss, IsTheNegativeLogProbabilityOfTheNextToken) {
   const at::Tensor expected = -logits.log_softmax(-1);
   for (const std::int64_t t : {0, 40, 68}) {
     for (const std::int64_t b : {0, 1}) {
-      EXPECT_NEAR(loss[b][t].item<double>(), expected[b][t][ids[b][t + 1].item<std::int64_t>()].item<double>(), 1e-12);
+      EXPECT_NEAR(loss[b][t].item<double>(),
+                  expected[b][t][ids[b][t + 1].item<std::int64_t>()].item<double>(), 1e-12);
     }
   }
 }
 
 TEST(TokenLoss, OfUniformLogitsIsTheLogOfTheVocabulary) {
-  const at::Tensor loss = token_loss(at::zeros({1, 4, 7}, at::kDouble), at::zeros({1, 4}, at::kLong));
+  const at::Tensor loss =
+      token_loss(at::zeros({1, 4, 7}, at::kDouble), at::zeros({1, 4}, at::kLong));
   EXPECT_LT((loss - std::log(7.0)).abs().max().item<double>(), 1e-14);
 }
 
@@ -31,15 +34,17 @@ TEST(RecordLoss, CountsValidPositionsOnly) {
   const ModelConfig config = test::random_config(2);
   const Model model = test::toy_model(config, 5);
   Tokens tokens = test::toy_tokens(config, 3, 9, 4);
-  const Run whole = run(model, tokens);
+  const auto whole = plumb::run(model, tokens);
   const at::Tensor loss = token_loss(whole.logits, tokens.ids);
   tokens.lengths = at::tensor({9, 4, 2}, at::kLong);
-  const Run recorded = run(model, tokens, {.record = {record_loss(1)}, .logits = Logits::none});
+  const auto recorded =
+      plumb::run(model, tokens, {.record = {record_loss(1)}, .logits = Logits::none});
   const at::Tensor& mean = recorded.cache.at({Part::logits}, "loss");
   EXPECT_FALSE(recorded.logits.defined());
   EXPECT_NEAR(mean[0].item<double>(), loss[0].narrow(0, 1, 7).mean().item<double>(), 1e-12);
   EXPECT_NEAR(mean[1].item<double>(), loss[1].narrow(0, 1, 2).mean().item<double>(), 1e-12);
-  EXPECT_TRUE(std::isnan(mean[2].item<double>()));  // two tokens, and their only prediction is skipped
+  EXPECT_TRUE(
+      std::isnan(mean[2].item<double>()));  // two tokens, and their only prediction is skipped
 }
 
 TEST(LogitDiff, ReadsItsPositions) {

@@ -21,7 +21,8 @@ class Forward : public testing::TestWithParam<int> {
   std::vector<Record> every_stream() const {
     std::vector<Record> sites;
     for (int layer = 0; layer < config_.layers; ++layer) {
-      for (const Part part : {Part::resid_pre, Part::attn_out, Part::resid_mid, Part::mlp_out, Part::resid_post}) {
+      for (const Part part :
+           {Part::resid_pre, Part::attn_out, Part::resid_mid, Part::mlp_out, Part::resid_post}) {
         sites.push_back({Site{part, layer}});
       }
     }
@@ -32,14 +33,17 @@ class Forward : public testing::TestWithParam<int> {
 INSTANTIATE_TEST_SUITE_P(Seeds, Forward, testing::Range(0, 12));
 
 void expect_close(const at::Tensor& a, const at::Tensor& b, double tolerance = rounding) {
-  EXPECT_LE((a - b).abs().max().item<double>(), tolerance * std::max(1.0, b.abs().max().item<double>()));
+  EXPECT_LE((a - b).abs().max().item<double>(),
+            tolerance * std::max(1.0, b.abs().max().item<double>()));
 }
 
 TEST_P(Forward, AgreesWithTheNaiveTwin) {
-  const NaiveRun naive = naive_forward(config_, [this](Weight w, int l) { return model_.weight(w, l); }, tokens_.ids);
+  const NaiveRun naive = naive_forward(
+      config_, [this](Weight w, int l) { return model_.weight(w, l); }, tokens_.ids);
   Plan plan{.record = every_stream()};
-  for (int layer = 0; layer < config_.layers; ++layer) plan.record.push_back({Site{Part::pattern, layer}});
-  const Run run = plumb::run(model_, tokens_, plan);
+  for (int layer = 0; layer < config_.layers; ++layer)
+    plan.record.push_back({Site{Part::pattern, layer}});
+  const auto run = plumb::run(model_, tokens_, plan);
   expect_close(run.logits, naive.logits);
   for (int layer = 0; layer < config_.layers; ++layer) {
     const auto l = static_cast<std::size_t>(layer);
@@ -55,10 +59,11 @@ TEST_P(Forward, RecordingChangesNothing) {
     const auto p = static_cast<Part>(part);
     if (p == Part::pos_embed && config_.positions != Positions::learned) continue;
     if (p == Part::mlp_up && !config_.gated_mlp) continue;
-    for (int layer = 0; layer < (per_layer(p) ? config_.layers : 1); ++layer) everything.record.push_back({Site{p, layer}});
+    for (int layer = 0; layer < (per_layer(p) ? config_.layers : 1); ++layer)
+      everything.record.push_back({Site{p, layer}});
   }
-  const Run plain = plumb::run(model_, tokens_);
-  const Run recorded = plumb::run(model_, tokens_, everything);
+  const auto plain = plumb::run(model_, tokens_);
+  const auto recorded = plumb::run(model_, tokens_, everything);
   EXPECT_TRUE(at::equal(plain.logits, recorded.logits));
   EXPECT_TRUE(at::equal(recorded.cache.at({Part::logits}), plain.logits));
   EXPECT_EQ(plain.evaluations, 3 * 9 * config_.layers);
@@ -66,8 +71,9 @@ TEST_P(Forward, RecordingChangesNothing) {
 
 TEST_P(Forward, PatternRowsSumToOneAndTheFirstIsOne) {
   Plan plan;
-  for (int layer = 0; layer < config_.layers; ++layer) plan.record.push_back({Site{Part::pattern, layer}});
-  const Run run = plumb::run(model_, tokens_, plan);
+  for (int layer = 0; layer < config_.layers; ++layer)
+    plan.record.push_back({Site{Part::pattern, layer}});
+  const auto run = plumb::run(model_, tokens_, plan);
   for (const auto& record : plan.record) {
     const at::Tensor& pattern = run.cache.at(record.site);
     expect_close(pattern.sum(-1), at::ones_like(pattern.select(-1, 0)));
@@ -79,8 +85,9 @@ TEST_P(Forward, PatternRowsSumToOneAndTheFirstIsOne) {
 TEST_P(Forward, ContributionsSumToTheStream) {
   Plan plan{.record = every_stream()};
   plan.record.push_back({Site{Part::resid_final}});
-  for (int layer = 0; layer < config_.layers; ++layer) plan.record.push_back({Site{Part::head_out, layer}});
-  const Run run = plumb::run(model_, tokens_, plan);
+  for (int layer = 0; layer < config_.layers; ++layer)
+    plan.record.push_back({Site{Part::head_out, layer}});
+  const auto run = plumb::run(model_, tokens_, plan);
   at::Tensor sum = run.cache.at({Part::resid_pre, 0});
   for (int layer = 0; layer < config_.layers; ++layer) {
     const at::Tensor& attn_out = run.cache.at({Part::attn_out, layer});
@@ -96,9 +103,9 @@ TEST_P(Forward, PositionZeroDoesNotSeeLaterTokens) {
   Tokens other = toy_tokens(config_, 3, 9, seed_ + 50);
   other.ids.select(1, 0).copy_(tokens_.ids.select(1, 0));
   const Plan plan{.record = every_stream()};
-  const Run a = plumb::run(model_, tokens_, plan);
-  const Run b = plumb::run(model_, other, plan);
-  const Run alone = plumb::run(model_, Tokens{.ids = tokens_.ids.narrow(1, 0, 1)}, plan);
+  const auto a = plumb::run(model_, tokens_, plan);
+  const auto b = plumb::run(model_, other, plan);
+  const auto alone = plumb::run(model_, Tokens{.ids = tokens_.ids.narrow(1, 0, 1)}, plan);
   for (const auto& record : plan.record) {
     const at::Tensor p0 = a.cache.at(record.site).select(1, 0);
     expect_close(b.cache.at(record.site).select(1, 0), p0);      // U2
@@ -119,9 +126,10 @@ TEST_P(Forward, OnlyLearnedPositionsNoticeAShift) {
 }
 
 TEST_P(Forward, EqualTokensGiveEqualStates) {
-  if (config_.positions == Positions::learned) GTEST_SKIP() << "learned positions tell equal tokens apart";
+  if (config_.positions == Positions::learned)
+    GTEST_SKIP() << "learned positions tell equal tokens apart";
   const Tokens same{.ids = at::full({2, 7}, 5, at::kLong)};
-  const Run run = plumb::run(model_, same, {.record = {Site{Part::resid_final}}});
+  const auto run = plumb::run(model_, same, {.record = {Site{Part::resid_final}}});
   const at::Tensor& state = run.cache.at({Part::resid_final});
   expect_close(state, state.narrow(1, 0, 1).expand_as(state));  // U6
 }
@@ -130,7 +138,8 @@ TEST_P(Forward, WithoutPositionsEqualTokensAreAttendedEqually) {
   ModelConfig config = random_config(seed_ * 2);
   config.positions = Positions::none;
   const Model model = toy_model(config, seed_);
-  const Run run = plumb::run(model, Tokens{.ids = at::full({1, 7}, 5, at::kLong)}, {.record = {Site{Part::pattern, 1}}});
+  const auto run = plumb::run(model, Tokens{.ids = at::full({1, 7}, 5, at::kLong)},
+                              {.record = {Site{Part::pattern, 1}}});
   const at::Tensor column = run.cache.at({Part::pattern, 1}).select(-1, 0);
   expect_close(column, (1.0 / at::arange(1, 8, at::kDouble)).expand_as(column));  // U7
 }
@@ -139,31 +148,36 @@ TEST_P(Forward, ASelfMaskInAllLayersIsARunOfLengthOne) {
   constexpr std::int64_t k = 4;
   Plan plan{.record = {Site{Part::resid_final}}};
   for (int layer = 0; layer < config_.layers; ++layer) {
-    plan.interventions.push_back({.site = {Part::scores, layer}, .where = {.positions = {k}}, .edit = OnlySelf{}});
+    plan.interventions.push_back(
+        {.site = {Part::scores, layer}, .where = {.positions = {k}}, .edit = OnlySelf{}});
   }
-  const Run masked = plumb::run(model_, tokens_, plan);
+  const auto masked = plumb::run(model_, tokens_, plan);
   Tokens alone{.ids = tokens_.ids.narrow(1, k, 1).contiguous()};
   if (config_.positions == Positions::learned) alone.positions = {k};
-  const Run single = plumb::run(model_, alone, {.record = {Site{Part::resid_final}}});
-  expect_close(masked.cache.at({Part::resid_final}).select(1, k), single.cache.at({Part::resid_final}).select(1, 0));  // U8
+  const auto single = plumb::run(model_, alone, {.record = {Site{Part::resid_final}}});
+  expect_close(masked.cache.at({Part::resid_final}).select(1, k),
+               single.cache.at({Part::resid_final}).select(1, 0));  // U8
 }
 
 TEST_P(Forward, RestartingAnywhereGivesTheSameBits) {
-  const Run whole = plumb::run(model_, tokens_, {.record = every_stream()});
+  const auto whole = plumb::run(model_, tokens_, {.record = every_stream()});
   for (int layer = 0; layer < config_.layers; ++layer) {
     Plan plan;
     plan.restart = Restart{.layer = layer, .resid_pre = whole.cache.at({Part::resid_pre, layer})};
-    EXPECT_TRUE(at::equal(plumb::run(model_, tokens_, plan).logits, whole.logits)) << "restart at " << layer;
+    EXPECT_TRUE(at::equal(plumb::run(model_, tokens_, plan).logits, whole.logits))
+        << "restart at " << layer;
     Plan part{.record = {Site{Part::resid_post, layer}}, .until = layer + 1};
-    const Run stopped = plumb::run(model_, tokens_, part);
+    const auto stopped = plumb::run(model_, tokens_, part);
     EXPECT_FALSE(stopped.logits.defined());
-    EXPECT_TRUE(at::equal(stopped.cache.at({Part::resid_post, layer}), whole.cache.at({Part::resid_post, layer})));
+    EXPECT_TRUE(at::equal(stopped.cache.at({Part::resid_post, layer}),
+                          whole.cache.at({Part::resid_post, layer})));
   }
 }
 
 TEST_P(Forward, PaddingReachesNoValidPosition) {
-  const Run whole = plumb::run(model_, tokens_);
-  Tokens padded{.ids = at::constant_pad_nd(tokens_.ids, {0, 4}, 3), .lengths = at::full({3}, 9, at::kLong)};
+  const auto whole = plumb::run(model_, tokens_);
+  Tokens padded{.ids = at::constant_pad_nd(tokens_.ids, {0, 4}, 3),
+                .lengths = at::full({3}, 9, at::kLong)};
   expect_close(plumb::run(model_, padded).logits.narrow(1, 0, 9), whole.logits);
 }
 
@@ -171,7 +185,8 @@ TEST(ForwardBits, DoNotDependOnThreads) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
     const ModelConfig config = random_config(4);
     const Tokens tokens = toy_tokens(config, 23, 17, 9);  // several tiles, the last one ragged
-    const at::Tensor one = plumb::run(toy_model(config, 1, {.dtype = dtype, .threads = 1}), tokens).logits;
+    const at::Tensor one =
+        plumb::run(toy_model(config, 1, {.dtype = dtype, .threads = 1}), tokens).logits;
     for (const int threads : {2, 3}) {
       const Model model = toy_model(config, 1, {.dtype = dtype, .threads = threads});
       EXPECT_TRUE(at::equal(plumb::run(model, tokens).logits, one)) << threads << " threads";

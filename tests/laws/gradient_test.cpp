@@ -27,9 +27,12 @@ TEST(Gradients, AgreeWithFiniteDifferences) {
     for (const std::int64_t t : {0, 3}) {
       for (const std::int64_t channel : {0, 5}) {
         at::Tensor up = at::zeros({2, 6, config.d_model}, at::kDouble);
-        up.index_put_({at::tensor({1}), at::tensor({t}), at::tensor({channel})}, at::tensor({step}, at::kDouble));
+        up.index_put_({at::tensor({1}, at::kLong), at::tensor({t}, at::kLong),
+                       at::tensor({channel}, at::kLong)},
+                      at::tensor({step}, at::kDouble));
         const double numeric = (metric(up, false) - metric(-up, false)).item<double>() / (2 * step);
-        EXPECT_NEAR(gradient[1][t][channel].item<double>(), numeric, tolerance * std::max(1.0, std::abs(numeric)));
+        EXPECT_NEAR(gradient[1][t][channel].item<double>(), numeric,
+                    tolerance * std::max(1.0, std::abs(numeric)));
       }
     }
   }
@@ -38,7 +41,7 @@ TEST(Gradients, AgreeWithFiniteDifferences) {
 TEST(Gradients, AreNotBuiltUnlessAsked) {
   const ModelConfig config = random_config(2);
   const Model model = toy_model(config, 2);
-  const Run run = plumb::run(model, toy_tokens(config, 2, 5, 1));
+  const auto run = plumb::run(model, toy_tokens(config, 2, 5, 1));
   EXPECT_FALSE(run.logits.requires_grad());
 }
 

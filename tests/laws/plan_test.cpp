@@ -10,7 +10,8 @@ namespace {
 
 const ModelConfig config = random_config(2);
 
-void expect_refused(const Plan& plan, const std::string& words, ErrorKind kind = ErrorKind::bad_argument) {
+void expect_refused(const Plan& plan, const std::string& words,
+                    ErrorKind kind = ErrorKind::bad_argument) {
   const Model model = toy_model(config, 2);
   try {
     plumb::run(model, toy_tokens(config, 2, 5, 1), plan);
@@ -35,20 +36,28 @@ TEST(PlanCheck, RefusesSitesThatAreNeverReached) {
   expect_refused({.record = {Site{Part::z, 1}}, .until = 1}, "never reached");
   expect_refused({.record = {Site{Part::logits}}, .until = 1}, "never reached");
   Plan restarted{.interventions = {{.site = {Part::z, 0}}}};
-  restarted.restart = Restart{.layer = 1, .resid_pre = at::zeros({2, 5, config.d_model}, at::kDouble)};
+  restarted.restart =
+      Restart{.layer = 1, .resid_pre = at::zeros({2, 5, config.d_model}, at::kDouble)};
   expect_refused(restarted, "never reached");
 }
 
 TEST(PlanCheck, RefusesEditsThatDoNotFit) {
-  expect_refused({.interventions = {{.site = {Part::z, 0}, .edit = Put{at::zeros({3})}}}}, "L0.z", ErrorKind::bad_shape);
-  expect_refused({.interventions = {{.site = {Part::z, 0}, .edit = Put{}}}}, "L0.z", ErrorKind::bad_shape);
-  expect_refused({.interventions = {{.site = {Part::z, 0}, .edit = Add{at::zeros({1}, at::kLong)}}}}, "floating", ErrorKind::bad_shape);
+  expect_refused({.interventions = {{.site = {Part::z, 0}, .edit = Put{at::zeros({3})}}}}, "L0.z",
+                 ErrorKind::bad_shape);
+  expect_refused({.interventions = {{.site = {Part::z, 0}, .edit = Put{}}}}, "L0.z",
+                 ErrorKind::bad_shape);
+  expect_refused(
+      {.interventions = {{.site = {Part::z, 0}, .edit = Add{at::zeros({1}, at::kLong)}}}},
+      "floating", ErrorKind::bad_shape);
   expect_refused({.interventions = {{.site = {Part::z, 0}, .edit = Hide{}}}}, "L0.scores");
   expect_refused({.interventions = {{.site = {Part::z, 0}, .edit = Custom{"mine", {}}}}}, "mine");
-  expect_refused({.interventions = {{.site = {Part::resid_pre, 0}, .edit = ProjectOut{at::zeros({config.d_model})}}}},
+  expect_refused({.interventions = {{.site = {Part::resid_pre, 0},
+                                     .edit = ProjectOut{at::zeros({config.d_model})}}}},
                  "not all zero", ErrorKind::bad_shape);
-  expect_refused({.interventions = {{.site = {Part::z, 0}, .edit = Custom{"mine", [](const at::Tensor& t) { return t.sum(); }}}}},
-                 "mine", ErrorKind::bad_shape);
+  expect_refused(
+      {.interventions = {{.site = {Part::z, 0},
+                          .edit = Custom{"mine", [](const at::Tensor& t) { return t.sum(); }}}}},
+      "mine", ErrorKind::bad_shape);
 }
 
 TEST(PlanCheck, RefusesTokensOutsideTheVocabulary) {
@@ -57,8 +66,11 @@ TEST(PlanCheck, RefusesTokensOutsideTheVocabulary) {
   EXPECT_THROW(plumb::run(model, Tokens{.ids = at::full({1, 3}, -1, at::kLong)}), Error);
   EXPECT_THROW(plumb::run(model, Tokens{.ids = at::zeros({3}, at::kLong)}), Error);
   EXPECT_THROW(plumb::run(model, Tokens{}), Error);
-  EXPECT_THROW(plumb::run(model, Tokens{.ids = at::zeros({1, 3}, at::kLong), .lengths = at::full({1}, 4, at::kLong)}), Error);
-  EXPECT_THROW(plumb::run(model, Tokens{.ids = at::zeros({1, 3}, at::kLong), .positions = {1}}), Error);
+  EXPECT_THROW(plumb::run(model, Tokens{.ids = at::zeros({1, 3}, at::kLong),
+                                        .lengths = at::full({1}, 4, at::kLong)}),
+               Error);
+  EXPECT_THROW(plumb::run(model, Tokens{.ids = at::zeros({1, 3}, at::kLong), .positions = {1}}),
+               Error);
 }
 
 TEST(PlanCheck, RefusesMorePositionsThanALearnedTableHas) {

@@ -30,7 +30,8 @@ P0Report locate(const PlantOptions& options) {
   const auto ids = as_lists(plant_tokens(planted, 5, sequences, length));
   P0Inputs inputs;
   inputs.plain = make_inputs(ids, length, {}, "tokens");
-  if (options.route == Route::token) inputs.native = make_inputs(ids, length, planted.bos, "tokens");
+  if (options.route == Route::token)
+    inputs.native = make_inputs(ids, length, planted.bos, "tokens");
   inputs.random = make_inputs(random_ids(sequences, length, 256, nullptr, 9), length, {}, "random");
   P0Options p0;
   p0.causal_sequences = sequences;
@@ -57,7 +58,8 @@ TEST_P(PositionalPlant, IsFoundWithItsComponents) {
   EXPECT_EQ(report.verdict, Verdict::positional);
   for (const auto& node : planted.circuit_nodes) {
     const std::string name = node.substr(0, node.find('@'));
-    EXPECT_TRUE(contains(wave.writers, name) || contains(wave.upstream, name)) << node << " was not found";
+    EXPECT_TRUE(contains(wave.writers, name) || contains(wave.upstream, name))
+        << node << " was not found";
   }
   std::vector<std::string> found = wave.writers;
   found.insert(found.end(), wave.upstream.begin(), wave.upstream.end());
@@ -75,19 +77,22 @@ TEST_P(PositionalPlant, IsFoundWithItsComponents) {
 }
 
 TEST_P(PositionalPlant, WithoutItsDetectorHasNoCircuit) {
-  const P0Report report = locate({.route = Route::none, .seed = static_cast<std::uint64_t>(GetParam())});
+  const P0Report report =
+      locate({.route = Route::none, .seed = static_cast<std::uint64_t>(GetParam())});
   EXPECT_TRUE(report.waves.empty());
   EXPECT_EQ(report.verdict, Verdict::none);
 }
 
 TEST_P(PositionalPlant, WithANormNobodyReadsHasNoCircuit) {
-  const P0Report report = locate({.route = Route::norm_only, .seed = static_cast<std::uint64_t>(GetParam())});
+  const P0Report report =
+      locate({.route = Route::norm_only, .seed = static_cast<std::uint64_t>(GetParam())});
   EXPECT_EQ(report.verdict, Verdict::none);
   EXPECT_FALSE(report.surveys.front().steps.empty());
 }
 
 TEST_P(PositionalPlant, MadeByTheBosTokenAloneIsTheTokenRoute) {
-  const P0Report report = locate({.route = Route::token, .seed = static_cast<std::uint64_t>(GetParam())});
+  const P0Report report =
+      locate({.route = Route::token, .seed = static_cast<std::uint64_t>(GetParam())});
   ASSERT_EQ(report.waves.size(), 1U);
   EXPECT_EQ(report.waves.front().verdict, Verdict::token);
   EXPECT_EQ(report.verdict, Verdict::token);
@@ -111,15 +116,25 @@ TEST(P0System, IsTheFullRunAtPositionZero) {
   // A replaced component gives what the full run gives under the same edit.
   const std::vector<Component> set{{.layer = 0, .mlp = true}};
   for (const Ablation kind : {Ablation::zero, Ablation::mean, Ablation::resample}) {
-    Plan plan{.record = {{Site{Part::resid_post, survey.waves.front().onset - 1}, Slice{.positions = {0}}}},
+    Plan plan{.record = {{Site{Part::resid_post, survey.waves.front().onset - 1},
+                          Slice{.positions = {0}}}},
               .interventions = context.replace(set, kind)};
-    const Run run = plumb::run(model, context.inputs.tokens, plan);
+    const auto run = plumb::run(model, context.inputs.tokens, plan);
     const at::Tensor full = run.cache.at(plan.record.front().site).squeeze(1);
-    EXPECT_LT((system.state({.replaced = set, .cut = {}, .donor = kind}) - full).abs().max().item<double>(), 1e-9);
+    EXPECT_LT((system.state({.replaced = set, .cut = {}, .donor = kind}) - full)
+                  .abs()
+                  .max()
+                  .item<double>(),
+              1e-9);
   }
   // Cutting every path out of a component is replacing it.
   const auto from_m0 = [&](Component sender, Component) { return sender == set.front(); };
-  EXPECT_LT((system.state({.replaced = {}, .cut = from_m0}) - system.state({.replaced = set, .cut = {}})).abs().max().item<double>(), 1e-9);
+  EXPECT_LT(
+      (system.state({.replaced = {}, .cut = from_m0}) - system.state({.replaced = set, .cut = {}}))
+          .abs()
+          .max()
+          .item<double>(),
+      1e-9);
 }
 
 TEST(P0, RefusesInputsThatAreTooShort) {

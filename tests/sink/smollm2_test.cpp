@@ -2,9 +2,9 @@
 // Absent, the tests are skipped and say what is missing.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "plumb/metrics.h"
 #include "plumb/p0.h"
@@ -13,7 +13,8 @@
 namespace plumb {
 namespace {
 
-// Ten times or more the largest float32-against-float64 gap that the golden file states per quantity.
+// Ten times or more the largest float32-against-float64 gap that the golden file states per
+// quantity.
 constexpr double loss_tolerance = 1e-4;
 constexpr double logit_tolerance = 5e-4;
 constexpr double sink_tolerance = 5e-6;
@@ -24,7 +25,8 @@ class SmolLm2 : public testing::Test {
   void SetUp() override {
     const auto model = test::model_file("smollm2-135m.gguf");
     const auto golden = test::shared_dir() / "models/smollm2/smollm2_golden.json";
-    if (!std::filesystem::exists(model)) GTEST_SKIP() << model.string() << " is missing; see data/models/get";
+    if (!std::filesystem::exists(model))
+      GTEST_SKIP() << model.string() << " is missing; see data/models/get";
     if (!std::filesystem::exists(golden)) GTEST_SKIP() << golden.string() << " is missing";
     model_ = std::make_unique<Model>(load(model));
     golden_ = nlohmann::json::parse(std::ifstream(golden));
@@ -34,27 +36,40 @@ class SmolLm2 : public testing::Test {
 };
 
 TEST_F(SmolLm2, LossesLogitsNormsAndSinksAreTheGoldenOnes) {
-  for (const char* name : {"eiffel", "digits", "contractions", "emoji", "cjk", "spaces", "code", "chat", "repeat"}) {
+  for (const char* name :
+       {"eiffel", "digits", "contractions", "emoji", "cjk", "spaces", "code", "chat", "repeat"}) {
     const auto& expected = golden_.at(name);
     const std::vector<std::int64_t> ids = expected.at("ids");
     const Inputs inputs = make_inputs({ids}, static_cast<std::int64_t>(ids.size()), {}, "tokens");
-    const Run run = plumb::run(*model_, inputs.tokens);
+    const auto run = plumb::run(*model_, inputs.tokens);
     const at::Tensor loss = token_loss(run.logits, inputs.tokens.ids)[0];
     const std::vector<double> nll = expected.at("nll");
-    EXPECT_LT((loss.to(at::kDouble) - at::tensor(nll, at::kDouble)).abs().max().item<double>(), loss_tolerance) << name;
+    EXPECT_LT((loss.to(at::kDouble) - at::tensor(nll, at::kDouble)).abs().max().item<double>(),
+              loss_tolerance)
+        << name;
     const auto [values, order] = run.logits[0][-1].topk(5);
     for (int i = 0; i < 5; ++i) {
-      EXPECT_EQ(order[i].item<std::int64_t>(), expected.at("top5")[static_cast<std::size_t>(i)][0].get<std::int64_t>()) << name;
-      EXPECT_NEAR(values[i].item<double>(), expected.at("top5")[static_cast<std::size_t>(i)][2].get<double>(), logit_tolerance) << name;
+      EXPECT_EQ(order[i].item<std::int64_t>(),
+                expected.at("top5")[static_cast<std::size_t>(i)][0].get<std::int64_t>())
+          << name;
+      EXPECT_NEAR(values[i].item<double>(),
+                  expected.at("top5")[static_cast<std::size_t>(i)][2].get<double>(),
+                  logit_tolerance)
+          << name;
     }
     const SinkSurvey survey = survey_sink(*model_, inputs);
     for (int layer = 0; layer < 30; ++layer) {
       const auto l = static_cast<std::size_t>(layer);
       const std::vector<double> heads = expected.at("sink")[l];
-      EXPECT_LT((survey.mean[layer].to(at::kDouble) - at::tensor(heads, at::kDouble)).abs().max().item<double>(), sink_tolerance)
+      EXPECT_LT((survey.mean[layer].to(at::kDouble) - at::tensor(heads, at::kDouble))
+                    .abs()
+                    .max()
+                    .item<double>(),
+                sink_tolerance)
           << name << " layer " << layer;
       const double norm = expected.at("norm_p0")[l];
-      EXPECT_NEAR(survey.p0_norm[2 * layer].item<double>(), norm, norm_tolerance * norm) << name << " layer " << layer;
+      EXPECT_NEAR(survey.p0_norm[2 * layer].item<double>(), norm, norm_tolerance * norm)
+          << name << " layer " << layer;
     }
   }
 }
@@ -99,10 +114,12 @@ TEST_F(SmolLm2, HasTwoPositionalWavesWithTheirWritersAndErasers) {
         const auto found = knockouts.find(effect.kind + " " + effect.name);
         if (found == knockouts.end()) continue;
         const double expected = found->at(norm)[0];
-        EXPECT_NEAR(effect.norm.mean, expected, 1e-3 * expected) << effect.name << " by " << effect.kind;
+        EXPECT_NEAR(effect.norm.mean, expected, 1e-3 * expected)
+            << effect.name << " by " << effect.kind;
         ++compared;
         if (!effect.loss_change) continue;
-        EXPECT_NEAR(effect.loss_change->mean, found->at("dnll")[0].get<double>(), 2e-3) << effect.name;
+        EXPECT_NEAR(effect.loss_change->mean, found->at("dnll")[0].get<double>(), 2e-3)
+            << effect.name;
       }
     }
   }

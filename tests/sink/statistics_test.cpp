@@ -21,7 +21,8 @@ at::Tensor lower_triangle(std::int64_t T) {
 
 // Mean attention to a key over the queries that a rule admits, one number at a time.
 template <typename Rule>
-double plain_mean(const at::Tensor& pattern, std::int64_t b, std::int64_t h, std::int64_t key, std::int64_t length, Rule admits) {
+double plain_mean(const at::Tensor& pattern, std::int64_t b, std::int64_t h, std::int64_t key,
+                  std::int64_t length, Rule admits) {
   double sum = 0.0;
   int count = 0;
   for (std::int64_t query = 0; query < length; ++query) {
@@ -36,7 +37,8 @@ TEST(Received, FollowsEachQueryRuleAndHonoursPadding) {
   constexpr std::int64_t T = 8;
   const at::Tensor pattern = lower_triangle(T);
   const Tile tile{.ids = at::zeros({2, T}, at::kLong), .lengths = at::tensor({8, 5}, at::kLong)};
-  for (const Queries queries : {Queries::all, Queries::no_self, Queries::second_half, Queries::last}) {
+  for (const Queries queries :
+       {Queries::all, Queries::no_self, Queries::second_half, Queries::last}) {
     const at::Tensor received = received_by_head(queries)(pattern, tile);
     const at::Tensor averaged = plumb::received(queries)(pattern, tile);
     for (std::int64_t b = 0; b < 2; ++b) {
@@ -68,8 +70,10 @@ TEST(UniformSink, IsWhatUniformAttentionGives) {
   const at::Tensor uniform = (at::ones({1, 1, T, T}, at::kDouble).tril() /
                               at::arange(1, T + 1, at::kDouble).view({1, 1, T, 1}));
   const Tile tile{.ids = at::zeros({1, T}, at::kLong), .lengths = at::full({1}, T, at::kLong)};
-  for (const Queries queries : {Queries::all, Queries::no_self, Queries::second_half, Queries::last}) {
-    EXPECT_NEAR(received_by_head(queries)(uniform, tile)[0][0][0].item<double>(), uniform_sink(T, queries), 1e-12);
+  for (const Queries queries :
+       {Queries::all, Queries::no_self, Queries::second_half, Queries::last}) {
+    EXPECT_NEAR(received_by_head(queries)(uniform, tile)[0][0][0].item<double>(),
+                uniform_sink(T, queries), 1e-12);
   }
   EXPECT_NEAR(uniform_sink(64, Queries::all), 0.074, 0.0005);      // the reference's H_T / T
   EXPECT_NEAR(uniform_sink(64, Queries::no_self), 0.059, 0.0007);  // (H_T - 1) / (T - 1) = 0.0595
@@ -84,7 +88,8 @@ TEST(MeanOfOthers, LeavesOutPositionZeroAndPadding) {
 }
 
 TEST(Waves, AreMaximalRuns) {
-  const auto waves = find_waves(at::tensor({0.0, 0.2, 0.3, 0.1, 0.15, 0.5, 0.4}, at::kDouble), 0.15);
+  const auto waves =
+      find_waves(at::tensor({0.0, 0.2, 0.3, 0.1, 0.15, 0.5, 0.4}, at::kDouble), 0.15);
   ASSERT_EQ(waves.size(), 2U);
   EXPECT_EQ(waves[0].onset, 1);
   EXPECT_EQ(waves[0].last, 2);
@@ -113,13 +118,16 @@ TEST_F(Survey, AgreesWithTheRecordedPatternsAndStreams) {
   const SinkSurvey survey = survey_sink(model_, in, {.epsilon = 0.2});
   Plan plan;
   for (int layer = 0; layer < config_.layers; ++layer) {
-    for (const Part part : {Part::pattern, Part::resid_pre, Part::resid_mid}) plan.record.push_back({Site{part, layer}});
+    for (const Part part : {Part::pattern, Part::resid_pre, Part::resid_mid})
+      plan.record.push_back({Site{part, layer}});
   }
-  const Run run = plumb::run(model_, in.tokens, plan);
+  const auto run = plumb::run(model_, in.tokens, plan);
   for (int layer = 0; layer < config_.layers; ++layer) {
-    const at::Tensor sink = run.cache.at({Part::pattern, layer}).select(3, 0).narrow(2, 1, 11).mean(2);
+    const at::Tensor sink =
+        run.cache.at({Part::pattern, layer}).select(3, 0).narrow(2, 1, 11).mean(2);
     EXPECT_LT((survey.sink.select(1, layer) - sink).abs().max().item<double>(), rounding);
-    EXPECT_NEAR(survey.rate[layer].item<double>(), sink.gt(0.2).to(at::kDouble).mean().item<double>(), rounding);
+    EXPECT_NEAR(survey.rate[layer].item<double>(),
+                sink.gt(0.2).to(at::kDouble).mean().item<double>(), rounding);
     EXPECT_NEAR(survey.layer_mean[layer].item<double>(), sink.mean().item<double>(), rounding);
     const at::Tensor norm = run.cache.at({Part::resid_mid, layer}).norm(2, -1);
     EXPECT_LT((survey.norm.select(1, 2 * layer + 1) - norm).abs().max().item<double>(), 1e-4);
@@ -134,7 +142,8 @@ TEST_F(Survey, RatesFollowFromStartLayerRates) {
   const SinkSurvey survey = survey_sink(model_, inputs(), {.epsilon = 0.15});
   const int layers = config_.layers;
   for (int a = 0; a + 1 < layers; ++a) {
-    const double band = (layers - a) * sink_rate_from(survey, a) - (layers - a - 1) * sink_rate_from(survey, a + 1);
+    const double band =
+        (layers - a) * sink_rate_from(survey, a) - (layers - a - 1) * sink_rate_from(survey, a + 1);
     EXPECT_NEAR(band, survey.rate[a].item<double>(), rounding);
   }
   EXPECT_THROW(sink_rate_from(survey, layers), Error);

@@ -90,7 +90,8 @@ ModelConfig random_config(std::uint64_t seed) {
 Model toy_model(const ModelConfig& config, std::uint64_t seed, const LoadOptions& options) {
   const auto source = [config, seed](Weight weight, int layer) -> at::Tensor {
     if (!exists(config, weight)) return {};
-    Random random = Random(seed).fork(static_cast<std::uint64_t>(weight) * 1000 + static_cast<std::uint64_t>(layer));
+    Random random = Random(seed).fork(static_cast<std::uint64_t>(weight) * 1000 +
+                                      static_cast<std::uint64_t>(layer));
     at::Tensor value = at::empty(shape_of(config, weight), at::kDouble);
     auto* data = value.data_ptr<double>();
     for (std::int64_t i = 0; i < value.numel(); ++i) {
@@ -101,7 +102,8 @@ Model toy_model(const ModelConfig& config, std::uint64_t seed, const LoadOptions
   return Model(config, source, "toy", options);
 }
 
-Tokens toy_tokens(const ModelConfig& config, std::int64_t batch, std::int64_t length, std::uint64_t seed) {
+Tokens toy_tokens(const ModelConfig& config, std::int64_t batch, std::int64_t length,
+                  std::uint64_t seed) {
   Random random(seed);
   std::vector<std::vector<std::int64_t>> sequences(static_cast<std::size_t>(batch));
   for (auto& sequence : sequences) {

@@ -14,9 +14,11 @@ namespace plumb::test {
 ModelConfig random_config(std::uint64_t seed);
 
 /// Random weights, large enough that attention is far from uniform.
-Model toy_model(const ModelConfig& config, std::uint64_t seed, const LoadOptions& options = {.dtype = at::kDouble});
+Model toy_model(const ModelConfig& config, std::uint64_t seed,
+                const LoadOptions& options = {.dtype = at::kDouble});
 
 /// Random ids [batch, length].
-Tokens toy_tokens(const ModelConfig& config, std::int64_t batch, std::int64_t length, std::uint64_t seed);
+Tokens toy_tokens(const ModelConfig& config, std::int64_t batch, std::int64_t length,
+                  std::uint64_t seed);
 
 }  // namespace plumb::test
