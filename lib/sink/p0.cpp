@@ -253,7 +253,7 @@ P0Report locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& 
     }
   }
   if (report.waves.empty())
-    report.notes.push_back(
+    report.notes.emplace_back(
         "no layer reaches the wave threshold at position 0: there is no P0 sink circuit here");
   const auto strongest = std::ranges::max_element(
       report.waves, {}, [](const WaveReport& wave) { return wave.wave.mean; });

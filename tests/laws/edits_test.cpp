@@ -59,10 +59,12 @@ TEST_P(Edits, EverySiteMattersAndIsReadAfterItsEdit) {
   for (const Site site : all_sites()) {
     const auto plain = plumb::run(model_, tokens_, {.record = {site}});
     const auto width = plain.cache.at(site).size(-1);
+    // Scaled and moved: a norm ignores the one, a softmax over keys the other.
     const at::Tensor delta = 0.1 * at::arange(1, width + 1, at::kDouble);
-    const Plan plan{.record = {site}, .interventions = {{.site = site, .edit = Add{delta}}}};
+    const Custom change{"change", [&](const at::Tensor& x) { return x * 1.5 + delta; }};
+    const Plan plan{.record = {site}, .interventions = {{.site = site, .edit = change}}};
     const auto changed = plumb::run(model_, tokens_, plan);
-    EXPECT_TRUE(at::equal(changed.cache.at(site), plain.cache.at(site) + delta)) << to_string(site);
+    EXPECT_TRUE(at::equal(changed.cache.at(site), plain.cache.at(site) * 1.5 + delta)) << to_string(site);
     EXPECT_GT((changed.logits - clean.logits).abs().max().item<double>(), 1e-9) << to_string(site);
   }
 }

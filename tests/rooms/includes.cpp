@@ -59,8 +59,10 @@ bool may_use(std::string_view from, std::string_view to) {
 }
 
 /// Public headers without a source of their name: which room's they are.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kHeaders = {
-    {{"plan", "core"}, {"progress", "core"}, {"hash", "core"}, {"config", "checkpoint"}}};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kHeaders = {
+    {{"plan", "core"}, {"progress", "core"}, {"hash", "core"}, {"config", "checkpoint"},
+     {"checkpoint_write", "checkpoint"}, {"circuit", "circuit"}, {"archive", "archive"},
+     {"report", "report"}}};
 
 /// The room of a public header, "sink" for "sink.h": the first that has a source of that name.
 /// Empty when there is none.
