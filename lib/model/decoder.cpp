@@ -192,6 +192,11 @@ class Decoder {
     return x;
   }
 
+  // In place where no gradient needs the factor: one tensor as wide as the MLP less.
+  at::Tensor multiply(at::Tensor factor, const at::Tensor& by) const {
+    return inputs_.plan.gradients ? factor * by : factor.mul_(by);
+  }
+
   at::Tensor mlp(int layer, const at::Tensor& x) {
     const at::Tensor in = normalise(tap_({Part::mlp_in, layer}, x), {Part::ln2_scale, layer},
                                     Weight::ln2, Weight::ln2_bias, layer, true);
@@ -201,7 +206,7 @@ class Decoder {
           tap_({Part::mlp_pre, layer}, project(in, Weight::gate, Weight::gate_bias, layer));
       const at::Tensor up =
           tap_({Part::mlp_up, layer}, project(in, Weight::up, Weight::up_bias, layer));
-      post = activate(gate) * up;
+      post = multiply(activate(gate), up);
     } else {
       post =
           activate(tap_({Part::mlp_pre, layer}, project(in, Weight::up, Weight::up_bias, layer)));

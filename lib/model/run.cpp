@@ -15,12 +15,15 @@ namespace plumb {
 
 namespace {
 
-// Rows of a tile's matrix products. From about 192 rows on, packing the weights costs little beside
+// Rows of a tile's matrix products. The more there are, the less packing the weights costs beside
 // the product itself; but a batch too small for a few such tiles is cut finer, down to 48 rows, so
 // that several cores have work.
-constexpr std::int64_t rows_per_tile = 192;
+constexpr std::int64_t rows_per_tile = 768;
 constexpr std::int64_t fewest_rows = 48;
 constexpr std::int64_t tiles_wanted = 4;
+
+// A lone tile shares its products among the threads, unless they are too small to be worth it.
+constexpr std::int64_t rows_worth_sharing = 128;
 
 // First sequence and count of each tile: a function of the batch's shape alone.
 std::vector<std::pair<std::int64_t, std::int64_t>> cut(std::int64_t batch, std::int64_t length,
@@ -73,7 +76,8 @@ Run run(const Model& model, const Tokens& tokens, const Plan& plan) {
   const auto tiles = cut(tokens.batch(), tokens.length(), plan.gradients);
   std::vector<Cache> caches(tiles.size());
   std::vector<at::Tensor> logits(tiles.size());
-  parallel_pieces(static_cast<std::int64_t>(tiles.size()), model.threads(),
+  const bool small = tiles.size() == 1 && tokens.ids.numel() < rows_worth_sharing;
+  parallel_pieces(static_cast<std::int64_t>(tiles.size()), small ? 1 : model.threads(),
                   [&](std::int64_t index) {
                     const c10::AutoGradMode gradients(plan.gradients);
                     const auto piece = static_cast<std::size_t>(index);

@@ -224,8 +224,8 @@ P0Report locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& 
     report.survey_names.push_back(name);
     report.evaluations += report.surveys.back().evaluations;
   };
-  survey("text, no BOS", inputs.plain);
-  if (inputs.native) survey("text, native BOS", *inputs.native);
+  survey(inputs.plain.kind + ", no BOS", inputs.plain);
+  if (inputs.native) survey(inputs.native->kind + ", native BOS", *inputs.native);
   if (inputs.random) survey("random tokens, no BOS", *inputs.random);
 
   const SinkSurvey& plain = report.surveys.front();

@@ -94,6 +94,7 @@ class Paths {
       });
       try_cutting(reader, senders);
     }
+    drop_weakest();
   }
 
   /// Edges that are left and lie on a path to the read-out, with the share lost when each is cut.
@@ -135,6 +136,20 @@ class Paths {
     return system_.projection({.replaced = {}, .cut = is_cut}, direction_);
   }
   double value_with(const std::vector<Edge>& also) { return mean_of(projection(also)); }
+
+  // What was kept only because earlier cuts had used up the tolerance: weakest first, as long as
+  // the graph stays within it.
+  void drop_weakest() {
+    auto edges = scored();
+    std::ranges::stable_sort(edges, {}, [](const auto& edge) { return std::abs(edge.second); });
+    for (const auto& [edge, score] : edges) {
+      if (std::abs(score) > step_tolerance) break;
+      const double value = value_with({edge});
+      if (std::abs(value - whole_) > total_tolerance * whole_) continue;
+      cut_.insert(edge);
+      current_ = value;
+    }
+  }
 
   void try_cutting(Component reader, const std::vector<Component>& senders) {
     if (senders.empty()) return;

@@ -160,7 +160,7 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
                      static_cast<double>(i) / static_cast<double>(read_in_full));
         const auto edits = context.replace({ranked[i].second}, kind);
         put_effect(report.knockouts,
-                   context.read(w, context.intervene(edits, std::nullopt), 0,
+                   context.read(w, context.intervene(edits, wave.last + 1), 0,
                                 to_string(ranked[i].second), to_string(kind), "P0"));
       }
     }

@@ -15,7 +15,7 @@ namespace plumb {
 namespace {
 
 // Positions computed per call of `run`, so that memory is bounded and progress can be told.
-constexpr std::int64_t positions_per_chunk = 1024;
+constexpr std::int64_t positions_per_chunk = 2048;
 constexpr std::int64_t profile_candidates[] = {0, 1, 2, 4, 8, 16, 32, 64};
 constexpr std::size_t secondary_tokens_kept = 8;
 
