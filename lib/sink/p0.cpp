@@ -143,6 +143,10 @@ void examine(P0Context& context, P0Report& report, const LadderEvidence& common)
     climb(context, w, evidence, wave);
   }
   for (std::size_t w = 1; w < waves.size(); ++w) {
+    report.notes.push_back(fmt::format(
+        "layers {}-{}: single knock-outs were read at layer {} alone, the strongest by mean and by "
+        "resample (the writers by zero too) in all of the wave's layers",
+        waves[w].wave.onset, waves[w].wave.last, waves[w].wave.onset));
     const double cosine = context.direction[w - 1].dot(context.direction[w]).item<double>();
     report.notes.push_back(
         fmt::format("the directions of waves {}-{} and {}-{} have cosine {:.3f}: projecting out "

@@ -182,14 +182,17 @@ TEST_P(Forward, PaddingReachesNoValidPosition) {
 }
 
 TEST(ForwardBits, DoNotDependOnThreads) {
-  for (const auto dtype : {at::kFloat, at::kDouble}) {
-    const ModelConfig config = random_config(4);
-    const Tokens tokens = toy_tokens(config, 23, 17, 9);  // several tiles, the last one ragged
-    const at::Tensor one =
-        plumb::run(toy_model(config, 1, {.dtype = dtype, .threads = 1}), tokens).logits;
-    for (const int threads : {2, 3}) {
-      const Model model = toy_model(config, 1, {.dtype = dtype, .threads = threads});
-      EXPECT_TRUE(at::equal(plumb::run(model, tokens).logits, one)) << threads << " threads";
+  const ModelConfig config = random_config(4);
+  // Several tiles, the last one ragged; and one tile, whose products are shared among threads.
+  for (const auto& [batch, length] : {std::pair{23, 17}, std::pair{1, 300}}) {
+    for (const auto dtype : {at::kFloat, at::kDouble}) {
+      const Tokens tokens = toy_tokens(config, batch, length, 9);
+      const at::Tensor one =
+          plumb::run(toy_model(config, 1, {.dtype = dtype, .threads = 1}), tokens).logits;
+      for (const int threads : {2, 3}) {
+        const Model model = toy_model(config, 1, {.dtype = dtype, .threads = threads});
+        EXPECT_TRUE(at::equal(plumb::run(model, tokens).logits, one)) << threads << " threads";
+      }
     }
   }
 }
