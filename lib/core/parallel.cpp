@@ -32,7 +32,7 @@ class ThreadScope {
  public:
   explicit ThreadScope(int threads) : before_(at::get_num_threads()) {
     at::set_num_threads(threads);
-    set_blas_threads(threads);
+    set_blas_threads(1);
   }
   ~ThreadScope() {
     at::set_num_threads(before_);

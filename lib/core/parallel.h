@@ -11,8 +11,10 @@ int physical_cores();
 
 /// Calls work(0), ..., work(count - 1), each once, on up to `threads` threads. Several pieces: each
 /// thread runs its pieces with one-threaded tensor operations. One piece: it runs on the calling
-/// thread, and its tensor operations use `threads` threads. The first exception is rethrown here
-/// after all threads have stopped. Thread counts of LibTorch and of its BLAS are restored.
+/// thread, and LibTorch may use `threads` threads for element-wise work, but never for one matrix
+/// product: the BLAS rounds differently for another number of threads. The first exception is
+/// rethrown here after all threads have stopped. Thread counts of LibTorch and of its BLAS are
+/// restored.
 void parallel_pieces(std::int64_t count, int threads,
                      const std::function<void(std::int64_t)>& work);
 

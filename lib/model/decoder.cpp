@@ -1,13 +1,19 @@
 #include "model/decoder.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 namespace plumb {
 
 namespace {
+
+// Rows of one shared piece of a lone tile's matrix products.
+constexpr std::int64_t rows_per_chunk = 512;
 
 // B: sequences of the tile, T: positions, H: heads, K: key heads, G = H / K.
 
@@ -34,11 +40,11 @@ class Decoder {
     return tap_({Part::resid_post, layer}, x);
   }
 
-  at::Tensor unembed(const at::Tensor& stream) {
+  at::Tensor unembed(const at::Tensor& stream, const at::Tensor& out) {
     const at::Tensor x = tap_({Part::resid_final}, stream);
     const at::Tensor normed =
         normalise(x, {Part::final_scale}, Weight::final_norm, Weight::final_norm_bias, 0, true);
-    return tap_({Part::logits}, at::linear(normed, model_.weight(Weight::unembed)));
+    return tap_({Part::logits}, linear(normed, model_.weight(Weight::unembed), {}, out));
   }
 
  private:
@@ -56,7 +62,48 @@ class Decoder {
   }
 
   at::Tensor project(const at::Tensor& x, Weight weight, Weight bias, int layer) const {
-    return at::linear(x, model_.weight(weight, layer), model_.weight(bias, layer));
+    return linear(x, model_.weight(weight, layer), model_.weight(bias, layer), {});
+  }
+
+  // x W^T + b, into `out` if that is defined. A lone tile is cut into chunks of rows that
+  // LibTorch's threads share; the chunks depend on the shape alone, so the bits do not depend on
+  // the threads.
+  at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                    const at::Tensor& out) const {
+    if (!inputs_.lone && !out.defined()) return at::linear(x, weight, bias);
+    std::vector<std::int64_t> shape = x.sizes().vec();
+    shape.back() = weight.size(0);
+    const at::Tensor result = out.defined() ? out : at::empty(shape, x.options());
+    const at::Tensor from = x.reshape({-1, x.size(-1)});
+    const at::Tensor into = result.view({-1, weight.size(0)});
+    const std::int64_t rows = from.size(0);
+    const std::int64_t chunk = inputs_.lone ? rows_per_chunk : rows;
+    at::parallel_for(0, (rows + chunk - 1) / chunk, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t first = begin * chunk; first < std::min(rows, end * chunk);
+           first += chunk) {
+        const std::int64_t count = std::min(chunk, rows - first);
+        at::Tensor part = into.narrow(0, first, count);
+        if (bias.defined()) {
+          at::addmm_out(part, bias, from.narrow(0, first, count), weight.t());
+        } else {
+          at::mm_out(part, from.narrow(0, first, count), weight.t());
+        }
+      }
+    });
+    return result;
+  }
+
+  // [n, a, b] times [n, b, c]
+  at::Tensor batched_product(const at::Tensor& a, const at::Tensor& b) const {
+    if (!inputs_.lone) return at::bmm(a, b);
+    const at::Tensor result = at::empty({a.size(0), a.size(1), b.size(2)}, a.options());
+    at::parallel_for(0, a.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        at::Tensor part = result.select(0, i);
+        at::mm_out(part, a.select(0, i), b.select(0, i));
+      }
+    });
+    return result;
   }
 
   at::Tensor head_norm(const at::Tensor& x, Weight gain, int layer) const {
@@ -146,10 +193,10 @@ class Decoder {
                                    .reshape({B * K, G * T, d_head});
     const at::Tensor keys = k.permute({0, 2, 3, 1}).reshape({B * K, d_head, T});
     const at::Tensor values = v.permute({0, 2, 1, 3}).reshape({B * K, T, d_head});
-    at::Tensor scores = at::bmm(queries, keys).view({B, H, T, T});
+    at::Tensor scores = batched_product(queries, keys).view({B, H, T, T});
     scores = tap_({Part::scores, layer}, scores + causal_mask(layer, T, q));
     const at::Tensor pattern = tap_({Part::pattern, layer}, at::softmax(scores, -1));
-    return at::bmm(pattern.reshape({B * K, G * T, T}), values)
+    return batched_product(pattern.reshape({B * K, G * T, T}), values)
         .view({B, H, T, d_head})
         .permute({0, 2, 1, 3})
         .contiguous();
@@ -225,7 +272,7 @@ class Decoder {
 }  // namespace
 
 at::Tensor decode(const DecoderInputs& inputs, const Tile& tile, const at::Tensor& stream,
-                  Tap& tap) {
+                  const at::Tensor& out, Tap& tap) {
   Decoder decoder(inputs, tap);
   const int last = inputs.plan.until.value_or(inputs.model.config().layers);
   int layer = 0;
@@ -239,7 +286,7 @@ at::Tensor decode(const DecoderInputs& inputs, const Tile& tile, const at::Tenso
   if (inputs.plan.until) return {};
   const bool wanted = inputs.plan.logits == Logits::all || tap.wants({Part::logits});
   if (!wanted && !tap.wants({Part::resid_final}) && !tap.wants({Part::final_scale})) return {};
-  const at::Tensor logits = decoder.unembed(x);
+  const at::Tensor logits = decoder.unembed(x, out);
   return inputs.plan.logits == Logits::all ? logits : at::Tensor();
 }
 

@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 #include <vector>
 
@@ -16,21 +17,22 @@ namespace plumb {
 namespace {
 
 // Rows of a tile's matrix products. The more there are, the less packing the weights costs beside
-// the product itself; but a batch too small for a few such tiles is cut finer, down to 48 rows, so
-// that several cores have work.
+// the product itself; but a batch too small for a few such tiles is cut finer, into two or four of
+// at least 32 rows, so that several cores have equal work.
 constexpr std::int64_t rows_per_tile = 768;
-constexpr std::int64_t fewest_rows = 48;
-constexpr std::int64_t tiles_wanted = 4;
+constexpr std::int64_t fewest_rows = 32;
+constexpr std::uint64_t tiles_wanted = 4;
 
-// A lone tile shares its products among the threads, unless they are too small to be worth it.
-constexpr std::int64_t rows_worth_sharing = 128;
+// A lone tile's products are shared among the threads, unless they are too small to be worth it.
+constexpr std::int64_t rows_worth_sharing = 256;
 
 // First sequence and count of each tile: a function of the batch's shape alone.
 std::vector<std::pair<std::int64_t, std::int64_t>> cut(std::int64_t batch, std::int64_t length,
                                                        bool whole) {
   const auto rows = batch * length;
   const auto by_size = (rows + rows_per_tile - 1) / rows_per_tile;
-  const auto by_count = std::min(tiles_wanted, rows / fewest_rows);
+  const auto by_count = static_cast<std::int64_t>(
+      std::min(tiles_wanted, std::bit_floor(static_cast<std::uint64_t>(rows / fewest_rows))));
   const auto wanted = whole ? 1 : std::clamp<std::int64_t>(std::max(by_size, by_count), 1, batch);
   const auto size = (batch + wanted - 1) / wanted;
   std::vector<std::pair<std::int64_t, std::int64_t>> tiles;
@@ -38,6 +40,12 @@ std::vector<std::pair<std::int64_t, std::int64_t>> cut(std::int64_t batch, std::
     tiles.emplace_back(first, std::min(size, batch - first));
   }
   return tiles;
+}
+
+bool touches_logits(const Plan& plan) {
+  const auto at_logits = [](const auto& item) { return item.site.part == Part::logits; };
+  return std::ranges::any_of(plan.interventions, at_logits) ||
+         std::ranges::any_of(plan.record, at_logits);
 }
 
 Cache join(std::vector<Cache>& pieces) {
@@ -74,10 +82,15 @@ Run run(const Model& model, const Tokens& tokens, const Plan& plan) {
           .to(model.device());
 
   const auto tiles = cut(tokens.batch(), tokens.length(), plan.gradients);
+  inputs.lone = tiles.size() == 1 && tokens.ids.numel() >= rows_worth_sharing && !plan.gradients;
   std::vector<Cache> caches(tiles.size());
   std::vector<at::Tensor> logits(tiles.size());
-  const bool small = tiles.size() == 1 && tokens.ids.numel() < rows_worth_sharing;
-  parallel_pieces(static_cast<std::int64_t>(tiles.size()), small ? 1 : model.threads(),
+  // Logits are by far the largest tensor of a run: tiles write them where they will stay.
+  at::Tensor all_logits;
+  if (plan.logits == Logits::all && !plan.until && !plan.gradients && !touches_logits(plan)) {
+    all_logits = at::empty({tokens.batch(), tokens.length(), config.vocab}, options);
+  }
+  parallel_pieces(static_cast<std::int64_t>(tiles.size()), model.threads(),
                   [&](std::int64_t index) {
                     const c10::AutoGradMode gradients(plan.gradients);
                     const auto piece = static_cast<std::size_t>(index);
@@ -89,14 +102,19 @@ Run run(const Model& model, const Tokens& tokens, const Plan& plan) {
                     if (plan.restart)
                       stream = plan.restart->resid_pre.narrow(0, first, count).to(options);
                     Tap tap(plan, tile, tokens.batch());
-                    logits[piece] = decode(inputs, tile, stream, tap);
+                    const at::Tensor out =
+                        all_logits.defined() ? all_logits.narrow(0, first, count) : at::Tensor();
+                    logits[piece] = decode(inputs, tile, stream, out, tap);
                     caches[piece] = tap.take();
                   });
 
   Run result;
   result.cache = join(caches);
-  if (logits.front().defined())
+  if (all_logits.defined()) {
+    result.logits = all_logits;
+  } else if (logits.front().defined()) {
     result.logits = logits.size() == 1 ? logits.front() : at::cat(logits, 0);
+  }
   const int blocks = plan.until.value_or(config.layers) - (plan.restart ? plan.restart->layer : 0);
   result.evaluations = tokens.batch() * tokens.length() * blocks;
   return result;

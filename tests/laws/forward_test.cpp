@@ -184,7 +184,7 @@ TEST_P(Forward, PaddingReachesNoValidPosition) {
 TEST(ForwardBits, DoNotDependOnThreads) {
   const ModelConfig config = random_config(4);
   // Several tiles, the last one ragged; and one tile, whose products are shared among threads.
-  for (const auto& [batch, length] : {std::pair{23, 17}, std::pair{1, 300}}) {
+  for (const auto& [batch, length] : {std::pair{23, 17}, std::pair{1, 1100}}) {
     for (const auto dtype : {at::kFloat, at::kDouble}) {
       const Tokens tokens = toy_tokens(config, batch, length, 9);
       const at::Tensor one =
