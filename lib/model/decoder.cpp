@@ -194,7 +194,9 @@ class Decoder {
     const at::Tensor keys = k.permute({0, 2, 3, 1}).reshape({B * K, d_head, T});
     const at::Tensor values = v.permute({0, 2, 1, 3}).reshape({B * K, T, d_head});
     at::Tensor scores = batched_product(queries, keys).view({B, H, T, T});
-    scores = tap_({Part::scores, layer}, scores + causal_mask(layer, T, q));
+    const at::Tensor& mask = causal_mask(layer, T, q);
+    scores = inputs_.plan.gradients ? scores + mask : scores.add_(mask);
+    scores = tap_({Part::scores, layer}, scores);
     const at::Tensor pattern = tap_({Part::pattern, layer}, at::softmax(scores, -1));
     return batched_product(pattern.reshape({B * K, G * T, T}), values)
         .view({B, H, T, d_head})
