@@ -41,6 +41,26 @@ P0Inputs make_p0_inputs(const P0Flags& flags, const Chosen& chosen) {
   return inputs;
 }
 
+/// What was found. If the job ended early, `trouble` says why; nothing found at all is thrown at
+/// once.
+P0Report locate_or_stop(const Model& model, const P0Inputs& inputs, const P0Flags& flags,
+                        std::exception_ptr& trouble) {
+  P0Report report;
+  try {
+    locate_p0(model, inputs, flags.options, show_progress(flags.common.quiet), report);
+  } catch (const Error& error) {
+    if (report.surveys.empty()) throw;
+    const std::string reason =
+        error.kind() == ErrorKind::interrupted ? "interrupted" : error.what();
+    trouble = std::make_exception_ptr(
+        Error(error.kind(), reason + "; what was found by then is in " + flags.common.out));
+  } catch (const std::exception&) {
+    if (report.surveys.empty()) throw;
+    trouble = std::current_exception();
+  }
+  return report;
+}
+
 int run_p0(P0Flags flags, const std::string& command_line) {
   const Common& common = flags.common;
   const std::filesystem::path directory = common.out;
@@ -50,14 +70,13 @@ int run_p0(P0Flags flags, const std::string& command_line) {
   check(flags.options, chosen.model);
   RunInfo run = start_run(chosen.model, "p0", command_line, common.seed);
   const P0Inputs inputs = make_p0_inputs(flags, chosen);
-  const P0Report report =
-      locate_p0(chosen.model, inputs, flags.options, show_progress(common.quiet));
+  std::exception_ptr trouble;
+  const P0Report report = locate_or_stop(chosen.model, inputs, flags, trouble);
 
   const auto file = [&](const char* name) { return (directory / name).string(); };
   run.files = {{"archive", file("p0.h5")}, {"json", file("p0.json")}, {"text", file("p0.txt")}};
   // Files first: whoever reads standard output may stop in the middle. What was computed is printed
   // even if the disk turns out to be full; the first failure is told at the end.
-  std::exception_ptr trouble;
   const auto attempt = [&trouble](const auto& write) {
     try {
       write();

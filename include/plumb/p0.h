@@ -132,6 +132,7 @@ struct WaveReport {
 
 struct P0Report {
   P0Options options = {};
+  bool complete = false;  ///< false: the job ended early, and holds what it had found by then
   Verdict verdict = Verdict::none;  ///< of the wave with the largest mean sink
   std::vector<SinkSurvey> surveys =
       {};  ///< the inputs without BOS; with native BOS where it differs; random tokens
@@ -157,5 +158,10 @@ struct P0Inputs {
 /// circuit; the levels are plumb's own, see docs/guide/p0.md).
 P0Report locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& options = {},
                    const Progress& progress = {});
+
+/// The same, into a report of the caller's. If it throws (the progress callback may, to stop it),
+/// the report holds what was found until then, with `complete` false.
+void locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& options,
+               const Progress& progress, P0Report& report);
 
 }  // namespace plumb

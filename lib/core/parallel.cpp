@@ -97,4 +97,29 @@ void parallel_pieces(std::int64_t count, int threads,
   if (failure) std::rethrow_exception(failure);
 }
 
+// LibTorch's own at::parallel_for is a template whose OpenMP pragma takes effect only in sources
+// compiled for OpenMP; this is the one such source. Its workers are those of LibTorch's
+// element-wise operations, so that the two never compete for the cores.
+void share(std::int64_t count, const std::function<void(std::int64_t)>& work) {
+  const int threads = static_cast<int>(std::min<std::int64_t>(count, at::get_num_threads()));
+  if (threads <= 1) {
+    for (std::int64_t piece = 0; piece < count; ++piece) work(piece);
+    return;
+  }
+  std::exception_ptr failure;
+  std::mutex failure_lock;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+#endif
+  for (std::int64_t piece = 0; piece < count; ++piece) {
+    try {
+      work(piece);
+    } catch (...) {
+      const std::lock_guard guard(failure_lock);
+      if (!failure) failure = std::current_exception();
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
 }  // namespace plumb

@@ -18,4 +18,9 @@ int physical_cores();
 void parallel_pieces(std::int64_t count, int threads,
                      const std::function<void(std::int64_t)>& work);
 
+/// Inside a piece that runs alone: calls work(0), ..., work(count - 1), each once, on the threads
+/// that LibTorch uses for element-wise work. Inside one of several pieces: on this thread. Tensor
+/// operations in `work` run single-threaded. The first exception is rethrown here.
+void share(std::int64_t count, const std::function<void(std::int64_t)>& work);
+
 }  // namespace plumb

@@ -1,19 +1,22 @@
 #include "model/decoder.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
+#include "core/parallel.h"
+
 namespace plumb {
 
 namespace {
 
-// Rows of one shared piece of a lone tile's matrix products.
-constexpr std::int64_t rows_per_chunk = 512;
+// A shared piece of a lone tile's matrix products: fewer columns pack the inputs more often, fewer
+// rows the weights.
+constexpr std::int64_t rows_per_piece = 1024;
+constexpr std::int64_t columns_per_piece = 384;
 
 // B: sequences of the tile, T: positions, H: heads, K: key heads, G = H / K.
 
@@ -65,9 +68,8 @@ class Decoder {
     return linear(x, model_.weight(weight, layer), model_.weight(bias, layer), {});
   }
 
-  // x W^T + b, into `out` if that is defined. A lone tile is cut into chunks of rows that
-  // LibTorch's threads share; the chunks depend on the shape alone, so the bits do not depend on
-  // the threads.
+  // x W^T + b, into `out` if that is defined. A lone tile's product is cut into pieces that threads
+  // share; the pieces depend on the shape alone, so the bits do not depend on the threads.
   at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                     const at::Tensor& out) const {
     if (!inputs_.lone && !out.defined()) return at::linear(x, weight, bias);
@@ -77,17 +79,22 @@ class Decoder {
     const at::Tensor from = x.reshape({-1, x.size(-1)});
     const at::Tensor into = result.view({-1, weight.size(0)});
     const std::int64_t rows = from.size(0);
-    const std::int64_t chunk = inputs_.lone ? rows_per_chunk : rows;
-    at::parallel_for(0, (rows + chunk - 1) / chunk, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t first = begin * chunk; first < std::min(rows, end * chunk);
-           first += chunk) {
-        const std::int64_t count = std::min(chunk, rows - first);
-        at::Tensor part = into.narrow(0, first, count);
-        if (bias.defined()) {
-          at::addmm_out(part, bias, from.narrow(0, first, count), weight.t());
-        } else {
-          at::mm_out(part, from.narrow(0, first, count), weight.t());
-        }
+    const std::int64_t columns = into.size(1);
+    const std::int64_t height = inputs_.lone ? std::min(rows, rows_per_piece) : rows;
+    const std::int64_t width = inputs_.lone ? std::min(columns, columns_per_piece) : columns;
+    const std::int64_t across = (columns + width - 1) / width;
+    const std::int64_t down = (rows + height - 1) / height;
+    share(across * down, [&](std::int64_t piece) {
+      const std::int64_t row = piece / across * height;
+      const std::int64_t column = piece % across * width;
+      const at::Tensor a = from.narrow(0, row, std::min(height, rows - row));
+      const std::int64_t count = std::min(width, columns - column);
+      const at::Tensor b = weight.narrow(0, column, count).t();
+      at::Tensor part = into.narrow(0, row, a.size(0)).narrow(1, column, count);
+      if (bias.defined()) {
+        at::addmm_out(part, bias.narrow(0, column, count), a, b);
+      } else {
+        at::mm_out(part, a, b);
       }
     });
     return result;
@@ -97,11 +104,9 @@ class Decoder {
   at::Tensor batched_product(const at::Tensor& a, const at::Tensor& b) const {
     if (!inputs_.lone) return at::bmm(a, b);
     const at::Tensor result = at::empty({a.size(0), a.size(1), b.size(2)}, a.options());
-    at::parallel_for(0, a.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        at::Tensor part = result.select(0, i);
-        at::mm_out(part, a.select(0, i), b.select(0, i));
-      }
+    share(a.size(0), [&](std::int64_t i) {
+      at::Tensor part = result.select(0, i);
+      at::mm_out(part, a.select(0, i), b.select(0, i));
     });
     return result;
   }

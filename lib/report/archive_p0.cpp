@@ -192,7 +192,8 @@ void put_wave(ArchiveWriter& file, const std::string& group, const WaveReport& f
   file.attribute(group, "onset", std::int64_t{found.wave.onset});
   file.attribute(group, "last", std::int64_t{found.wave.last});
   file.attribute(group, "peak", std::int64_t{found.wave.peak});
-  file.attribute(group, "verdict", std::string(to_string(found.verdict)));
+  file.attribute(group, "verdict",
+                 std::string(found.ladder.empty() ? "not reached" : to_string(found.verdict)));
   file.attribute(group, "spike_norm", found.spike_norm);
   file.attribute(group, "vocabulary_share", found.vocabulary_share);
   if (found.direction.defined()) {
@@ -259,7 +260,9 @@ void write_archive(const std::filesystem::path& path, const RunInfo& run, const 
         i < found.survey_names.size() ? found.survey_names[i] : std::to_string(i);
     report::put_survey(file, "/sink/" + report::group_name(name), found.surveys[i]);
   }
-  file.attribute("/p0", "verdict", std::string(to_string(found.verdict)));
+  file.attribute("/p0", "verdict",
+                 std::string(found.complete ? to_string(found.verdict) : "not reached"));
+  file.attribute("/p0", "complete", std::int64_t{found.complete ? 1 : 0});
   file.attribute("/p0", "position_shift_change", found.position_shift_change);
   file.attribute("/p0", "evaluations", found.evaluations);
   report::put_column(file, "/p0/notes", found.notes, "note", "what a reader must know");

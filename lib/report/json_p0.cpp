@@ -85,7 +85,7 @@ Json circuit_json(const Circuit& circuit) {
 
 Json wave_json(const WaveReport& report) {
   Json json = to_json(report.wave);
-  json["verdict"] = to_string(report.verdict);
+  json["verdict"] = report.ladder.empty() ? Json() : Json(to_string(report.verdict));
   json["blocks"] = report.blocks;
   json["writers"] = report.writers;
   json["upstream"] = report.upstream;
@@ -153,7 +153,8 @@ Json options_json(const P0Options& options) {
 
 std::string p0_json(const RunInfo& run, const P0Report& report) {
   Json json = report::document(run);
-  json["verdict"] = to_string(report.verdict);
+  json["complete"] = report.complete;
+  json["verdict"] = report.complete ? Json(to_string(report.verdict)) : Json();
   json["inputs"] =
       report.surveys.empty() ? Json(nullptr) : report::inputs_json(report.surveys.front());
   json["conventions"] = conventions(report);

@@ -15,6 +15,13 @@ namespace {
 using namespace report;
 
 std::string verdict_part(const P0Report& found) {
+  if (!found.complete) {
+    return "\nVERDICT: not reached\n" +
+           wrap(
+               "The job ended early. What follows was found by then; a part that is missing, or a "
+               "table that is short, was not measured, and nothing follows from its absence.",
+               2, 2);
+  }
   std::string text = fmt::format("\nVERDICT: {}\n", to_string(found.verdict));
   if (found.waves.empty()) {
     text += "  No layer draws its attention to position 0: there is no sink to explain here.\n";
@@ -51,8 +58,8 @@ std::string wave_part(const WaveReport& wave, std::size_t number, const Tokenize
   const std::string at = std::to_string(wave.wave.onset);
   std::string text =
       heading(fmt::format("Wave {}: {}, {}", number, show_layers(wave.wave.onset, wave.wave.last),
-                          to_string(wave.verdict)));
-  text += wrap(wave_sentence(wave), 2, 2);
+                          wave.ladder.empty() ? "not judged" : to_string(wave.verdict)));
+  if (!wave.ladder.empty()) text += wrap(wave_sentence(wave), 2, 2);
   text += part(
       "The ladder: each rung a claim with its number, what it would be by chance, its 95 % "
       "interval.",
@@ -107,9 +114,11 @@ std::string p0_text(const RunInfo& run, const P0Report& found, const Tokenizer* 
     if (i == 0) text += layer_table(survey) + "\n";
     text += survey_notes(survey, tokenizer);
   }
-  text +=
-      fmt::format("\n  All positions moved by 100: no head's sink changes by more than {:.1e}.\n",
-                  found.position_shift_change);
+  if (found.complete) {
+    text +=
+        fmt::format("\n  All positions moved by 100: no head's sink changes by more than {:.1e}.\n",
+                    found.position_shift_change);
+  }
   for (std::size_t i = 0; i < found.waves.size(); ++i) {
     text += wave_part(found.waves[i], i + 1, tokenizer);
   }

@@ -102,9 +102,11 @@ void name_blocks(WaveReport& report) {
   report.blocks.erase(std::ranges::unique(report.blocks).begin(), report.blocks.end());
 }
 
-// Everything about the waves of the condition without BOS.
+// Everything about the waves of the condition without BOS, each finding put into the report as soon
+// as it is there.
 void examine(P0Context& context, P0Report& report, const LadderEvidence& common) {
-  std::vector<WaveReport> waves(context.waves.size());
+  std::vector<WaveReport>& waves = report.waves;
+  waves.resize(context.waves.size());
   for (std::size_t w = 0; w < waves.size(); ++w) {
     WaveReport& wave = waves[w];
     wave.wave = context.waves[w];
@@ -154,8 +156,25 @@ void examine(P0Context& context, P0Report& report, const LadderEvidence& common)
                     waves[w - 1].wave.onset, waves[w - 1].wave.last, waves[w].wave.onset,
                     waves[w].wave.last, cosine));
   }
-  report.waves = std::move(waves);
 }
+
+// The counts of what was computed so far, whether the job ends well or not.
+class Account {
+ public:
+  explicit Account(P0Report& report) : report_(report) {}
+  ~Account() {
+    if (context != nullptr) report_.evaluations += context->evaluations;
+    report_.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+  Account(const Account&) = delete;
+  Account& operator=(const Account&) = delete;
+  const P0Context* context = nullptr;
+
+ private:
+  P0Report& report_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
 
 }  // namespace
 
@@ -214,7 +233,13 @@ void check(const P0Options& options, const Model&) {
 
 P0Report locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& options,
                    const Progress& progress) {
-  const auto start = std::chrono::steady_clock::now();
+  P0Report report;
+  locate_p0(model, inputs, options, progress, report);
+  return report;
+}
+
+void locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& options,
+               const Progress& progress, P0Report& report) {
   check(options, model);
   if (inputs.plain.tokens.batch() < 2 || inputs.plain.length() < 8) {
     throw Error(ErrorKind::bad_argument,
@@ -222,7 +247,8 @@ P0Report locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& 
                             "of {}; give more or longer texts",
                             inputs.plain.tokens.batch(), inputs.plain.length()));
   }
-  P0Report report{.options = options};
+  report = {.options = options};
+  Account account(report);
   const auto survey = [&](const std::string& name, const Inputs& condition) {
     report.surveys.push_back(survey_sink(model, condition, options.sink, progress));
     report.survey_names.push_back(name);
@@ -236,15 +262,17 @@ P0Report locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& 
   LadderEvidence evidence{.plain = &plain};
   if (inputs.native) evidence.native = &report.surveys[1];
   if (inputs.random) evidence.random = &report.surveys.back();
+  std::optional<P0Context> located;
   if (!plain.waves.empty()) {
-    P0Context context(model, inputs.plain, options, plain.waves, plain, progress);
+    P0Context& context =
+        located.emplace(model, inputs.plain, options, plain.waves, plain, progress);
+    account.context = &context;
     if (model.config().positions != Positions::learned) {
       report.position_shift_change = shifted_sink_change(context);
       evidence.position_shift_change = report.position_shift_change;
       evidence.shift_tested = true;
     }
     examine(context, report, evidence);
-    report.evaluations += context.evaluations;
   }
   if (evidence.native != nullptr) {
     for (const auto& wave : evidence.native->waves) {
@@ -263,8 +291,7 @@ P0Report locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& 
       report.waves, {}, [](const WaveReport& wave) { return wave.wave.mean; });
   if (strongest != report.waves.end()) report.verdict = strongest->verdict;
   report.circuit = join_circuits(report.waves);
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return report;
+  report.complete = true;
 }
 
 }  // namespace plumb

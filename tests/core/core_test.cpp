@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <set>
+#include <stdexcept>
 
 #include "core/parallel.h"
 #include "core/random.h"
@@ -51,6 +52,19 @@ TEST(ParallelPieces, RunsEachPieceOnce) {
                     [&](std::int64_t piece) { ++seen[static_cast<std::size_t>(piece)]; });
     for (const auto& count : seen) EXPECT_EQ(count.load(), 1);
   }
+}
+
+TEST(ParallelPieces, ALonePieceSharesItsWorkAndItsExceptions) {
+  std::atomic<int> sum{0};
+  parallel_pieces(1, 2, [&](std::int64_t) {
+    share(100, [&](std::int64_t i) { sum += static_cast<int>(i); });
+    EXPECT_THROW(share(4,
+                       [](std::int64_t i) {
+                         if (i == 2) throw std::runtime_error("stop");
+                       }),
+                 std::runtime_error);
+  });
+  EXPECT_EQ(sum, 4950);
 }
 
 TEST(ParallelPieces, PassesTheExceptionOn) {

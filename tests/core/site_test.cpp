@@ -14,7 +14,9 @@ TEST(Site, EveryNameParsesBack) {
     for (const int layer : {0, 3, 117}) {
       const Site site{static_cast<Part>(part), per_layer(static_cast<Part>(part)) ? layer : 0};
       EXPECT_EQ(parse_site(to_string(site)).site, site) << to_string(site);
-      if (!tl_name(site).empty()) EXPECT_EQ(parse_site(tl_name(site)).site, site) << tl_name(site);
+      if (!tl_name(site).empty()) {
+        EXPECT_EQ(parse_site(tl_name(site)).site, site) << tl_name(site);
+      }
     }
   }
 }

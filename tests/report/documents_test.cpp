@@ -81,6 +81,7 @@ Effect effect(const std::string& name, const std::string& kind, double removed) 
 
 P0Report p0_report() {
   P0Report found;
+  found.complete = true;
   found.verdict = Verdict::positional;
   found.surveys = {survey()};
   found.survey_names = {"text, no BOS"};
@@ -198,8 +199,23 @@ TEST(P0Text, SaysTheVerdictInASentenceAndFitsThePage) {
   EXPECT_LE(widest_line(text), 110U);
 }
 
+TEST(P0Text, AJobThatEndedEarlyClaimsNothing) {
+  P0Report found = p0_report();
+  found.complete = false;
+  found.waves.front().ladder.clear();
+  const std::string text = p0_text(run_info(), found, nullptr);
+  EXPECT_NE(text.find("VERDICT: not reached"), std::string::npos);
+  EXPECT_EQ(text.find("positional sink"), std::string::npos);
+  EXPECT_NE(text.find("94 % / 750"), std::string::npos);
+  const Json json = Json::parse(p0_json(run_info(), found));
+  EXPECT_TRUE(json.at("verdict").is_null());
+  EXPECT_TRUE(json.at("waves").at(0).at("verdict").is_null());
+  EXPECT_EQ(json.at("waves").at(0).at("knockouts").size(), 3U);
+}
+
 TEST(P0Text, NoWaveIsAnAnswer) {
   P0Report found;
+  found.complete = true;
   found.surveys = {survey()};
   found.surveys.front().waves.clear();
   found.survey_names = {"plain"};

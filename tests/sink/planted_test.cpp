@@ -137,6 +137,37 @@ TEST(P0System, IsTheFullRunAtPositionZero) {
       1e-9);
 }
 
+TEST(P0, StoppedHalfwayKeepsWhatItFound) {
+  const Planted planted = plant({.seed = 1});
+  const Model model = to_model(planted, {.dtype = at::kDouble});
+  P0Inputs inputs;
+  inputs.plain = make_inputs(as_lists(plant_tokens(planted, 6, 6, 24)), 24, {}, "tokens");
+  const P0Options options{.causal_sequences = 4, .causal_length = 24, .self_mask_position = 10};
+  int calls = 0;
+  const P0Report whole =
+      locate_p0(model, inputs, options, [&](std::string_view, double) { ++calls; });
+  ASSERT_TRUE(whole.complete);
+  ASSERT_EQ(whole.waves.size(), 1U);
+
+  int left = calls - 2;
+  const auto stop = [&](std::string_view, double) {
+    if (--left < 0) throw Error(ErrorKind::interrupted, "stop");
+  };
+  P0Report part;
+  EXPECT_THROW(locate_p0(model, inputs, options, stop, part), Error);
+  EXPECT_FALSE(part.complete);
+  EXPECT_GT(part.evaluations, 0);
+  EXPECT_LE(part.evaluations, whole.evaluations);
+  ASSERT_EQ(part.surveys.size(), whole.surveys.size());
+  EXPECT_TRUE(at::equal(part.surveys.front().mean, whole.surveys.front().mean));
+  ASSERT_EQ(part.waves.size(), 1U);
+  EXPECT_EQ(part.waves.front().ledger.total, whole.waves.front().ledger.total);
+  EXPECT_EQ(part.waves.front().writers, whole.waves.front().writers);
+  ASSERT_EQ(part.waves.front().knockouts.size(), whole.waves.front().knockouts.size());
+  EXPECT_EQ(part.waves.front().knockouts.front().removed,
+            whole.waves.front().knockouts.front().removed);
+}
+
 TEST(P0, RefusesInputsThatAreTooShort) {
   const Model model = to_model(plant({}));
   P0Inputs inputs;
