@@ -2,22 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
 #include <utility>
 
 #include "checkpoint/gguf_parse.h"
+#include "checkpoint/numbers.h"
 #include "checkpoint/printable.h"
 #include "plumb/error.h"
 
 namespace plumb {
 namespace {
-
-template <class T>
-T load(const std::byte* bytes) {
-  T value;
-  std::memcpy(&value, bytes, sizeof value);
-  return value;
-}
 
 /// Nothing for values that are no integers or exceed int64.
 std::optional<std::int64_t> integer_at(GgufType type, const std::byte* data) {

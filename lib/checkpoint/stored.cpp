@@ -13,14 +13,22 @@
 namespace plumb {
 
 Storage storage_of(std::string_view dtype) {
-  static constexpr std::array<std::pair<std::string_view, Storage>, 7> table = {{
+  static constexpr std::array<std::pair<std::string_view, Storage>, 15> table = {{
       {"F64", Storage::f64},
       {"F32", Storage::f32},
       {"F16", Storage::f16},
       {"BF16", Storage::bf16},
       {"Q4_0", Storage::q4_0},
       {"Q4_1", Storage::q4_1},
+      {"Q5_0", Storage::q5_0},
+      {"Q5_1", Storage::q5_1},
       {"Q8_0", Storage::q8_0},
+      {"Q2_K", Storage::q2_k},
+      {"Q3_K", Storage::q3_k},
+      {"Q4_K", Storage::q4_k},
+      {"Q5_K", Storage::q5_k},
+      {"Q6_K", Storage::q6_k},
+      {"Q8_K", Storage::q8_k},
   }};
   for (const auto& [name, storage] : table) {
     if (name == dtype) return storage;
@@ -32,7 +40,15 @@ std::int64_t block_elements(Storage storage) {
   switch (storage) {
     case Storage::q4_0:
     case Storage::q4_1:
+    case Storage::q5_0:
+    case Storage::q5_1:
     case Storage::q8_0: return 32;
+    case Storage::q2_k:
+    case Storage::q3_k:
+    case Storage::q4_k:
+    case Storage::q5_k:
+    case Storage::q6_k:
+    case Storage::q8_k: return 256;
     case Storage::f64:
     case Storage::f32:
     case Storage::f16:

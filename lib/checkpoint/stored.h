@@ -14,7 +14,24 @@ namespace plumb {
 class MappedFile;
 
 /// Encodings that can be read; `other` can only be listed.
-enum class Storage { f64, f32, f16, bf16, q4_0, q4_1, q8_0, other };
+enum class Storage {
+  f64,
+  f32,
+  f16,
+  bf16,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q8_0,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  q8_k,
+  other,
+};
 
 struct StoredTensor {
   TensorInfo info = {};
@@ -26,7 +43,7 @@ struct StoredTensor {
 /// "Q4_1" and "F32" to the encoding; `other` for every name that cannot be read.
 Storage storage_of(std::string_view dtype);
 
-/// Elements that are stored together: 1, or 32 for the quantised types.
+/// Elements that are stored together: 1, or 32 or 256 for the quantised types.
 std::int64_t block_elements(Storage storage);
 
 /// Sorts by name. Throws bad_file beginning with `where` when two tensors share a name.

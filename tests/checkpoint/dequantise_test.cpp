@@ -6,12 +6,15 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/files.h"
 #include "checkpoint/mapped_file.h"
+#include "plumb/hash.h"
 #include "support/paths.h"
 
 namespace plumb {
@@ -103,28 +106,79 @@ std::string from_hex(const std::string& hex) {
   return bytes;
 }
 
-// The reference is PyPI's gguf (tests/golden/make_gguf_goldens.py); equal in every bit, signs of
-// zeros aside, on which the formats say nothing.
-TEST(Widen, QuantisedBlocksEqualTheReference) {
-  const auto golden = nlohmann::json::parse(
+const std::vector<std::string> quantised = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K",
+                                            "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"};
+
+nlohmann::json golden() {
+  return nlohmann::json::parse(
       test::read_bytes(test::source_dir() / "tests/golden/gguf/expected.json"));
-  for (const char* type : {"Q4_0", "Q4_1", "Q8_0"}) {
-    const std::string bytes = from_hex(golden["blocks"][type]["bytes"]);
-    const std::string values = from_hex(golden["blocks"][type]["float32"]);
+}
+
+// The reference is PyPI's gguf (tests/golden/make_gguf_goldens.py), for Q8_K the definition of the
+// block; equal in every bit, signs of zeros too.
+TEST(Widen, QuantisedBlocksEqualTheReference) {
+  const auto expected = golden()["blocks"];
+  ASSERT_EQ(expected.size(), quantised.size());
+  for (const std::string& type : quantised) {
+    const std::string bytes = from_hex(expected[type]["bytes"]);
+    const std::string values = from_hex(expected[type]["float32"]);
     const auto count = static_cast<std::int64_t>(values.size() / 4);
-    ASSERT_EQ(count, 256) << type;
     const StoredTensor tensor = stored(type, bytes);
+    const std::int64_t block = block_elements(tensor.storage);
+    ASSERT_EQ(count, 8 * block) << type;
     const auto single = widened<float>(tensor, 0, count);
     const auto wide = widened<double>(tensor, 0, count);
     for (std::size_t i = 0; i < single.size(); ++i) {
-      float expected = 0;
-      std::memcpy(&expected, values.data() + 4 * i, 4);
-      ASSERT_EQ(single[i], expected) << type << " " << i;
-      ASSERT_EQ(wide[i], static_cast<double>(expected)) << type << " " << i;
+      float wanted = 0;
+      std::memcpy(&wanted, values.data() + 4 * i, 4);
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(single[i]), std::bit_cast<std::uint32_t>(wanted))
+          << type << " " << i << ": " << single[i] << " for " << wanted;
+      ASSERT_EQ(std::bit_cast<std::uint64_t>(wide[i]),
+                std::bit_cast<std::uint64_t>(static_cast<double>(wanted)))
+          << type << " " << i;
     }
     // A part in the middle equals the same part of the whole.
-    const auto part = widened<float>(tensor, 96, 64);
-    for (std::size_t i = 0; i < part.size(); ++i) EXPECT_EQ(part[i], single[96 + i]) << type;
+    const auto part = widened<float>(tensor, 3 * block, 2 * block);
+    for (std::size_t i = 0; i < part.size(); ++i) {
+      EXPECT_EQ(part[i], single[static_cast<std::size_t>(3 * block) + i]) << type;
+    }
+  }
+}
+
+// Offsets of the halves in a block, whose exponents `ManyRandomBlocks` keeps finite; the upper byte
+// of Q8_K's float.
+const std::map<std::string, std::vector<std::size_t>> upper_bytes = {
+    {"Q4_0", {1}},    {"Q4_1", {1, 3}},   {"Q5_0", {1}},   {"Q5_1", {1, 3}},
+    {"Q8_0", {1}},    {"Q2_K", {81, 83}}, {"Q3_K", {109}}, {"Q4_K", {1, 3}},
+    {"Q5_K", {1, 3}}, {"Q6_K", {209}},    {"Q8_K", {3}}};
+const std::map<std::string, std::pair<std::uint64_t, std::size_t>> number_and_bytes = {
+    {"Q4_0", {2, 18}},   {"Q4_1", {3, 20}},   {"Q5_0", {6, 22}},   {"Q5_1", {7, 24}},
+    {"Q8_0", {8, 34}},   {"Q2_K", {10, 84}},  {"Q3_K", {11, 110}}, {"Q4_K", {12, 144}},
+    {"Q5_K", {13, 176}}, {"Q6_K", {14, 210}}, {"Q8_K", {15, 292}}};
+
+TEST(Widen, ManyRandomBlocksHashAsTheReference) {
+  constexpr std::size_t blocks = 4096;
+  const auto expected = golden()["sha256 of 4096 blocks"];
+  for (const std::string& type : quantised) {
+    const auto [number, size] = number_and_bytes.at(type);
+    std::uint64_t state = number + 1;
+    std::string bytes(blocks * size, '\0');
+    for (char& byte : bytes) {
+      state = state * 6364136223846793005U + 1442695040888963407U;
+      byte = static_cast<char>(state >> 56);
+    }
+    for (const std::size_t at : upper_bytes.at(type)) {
+      for (std::size_t block = 0; block < blocks; ++block) {
+        char& byte = bytes[block * size + at];
+        byte = static_cast<char>(byte & 0xBF);
+      }
+    }
+    const StoredTensor tensor = stored(type, bytes);
+    const auto count = static_cast<std::int64_t>(blocks) * block_elements(tensor.storage);
+    const auto values = widened<float>(tensor, 0, count);
+    EXPECT_EQ(sha256_hex(values.data(), values.size() * sizeof(float)),
+              expected[type].get<std::string>())
+        << type;
   }
 }
 
@@ -132,11 +186,11 @@ TEST(Widen, RefusesATypeItDoesNotReadByName) {
   const auto path = test::scratch_dir() / "weights";
   test::write_bytes(path, "x");
   const MappedFile file(path);
-  StoredTensor tensor = stored("Q6_K", "x");
+  StoredTensor tensor = stored("IQ4_XS", "x");
   tensor.file = &file;
   float out = 0;
   test::expect_error([&] { widen(tensor, 0, 1, &out); }, ErrorKind::unsupported,
-                     {"\"w\"", "Q6_K", "Q8_0"});
+                     {"\"w\"", "IQ4_XS", "Q8_K"});
 }
 
 TEST(Widen, FindsTheFirstValueThatIsNotFinite) {

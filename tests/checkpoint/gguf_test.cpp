@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/dequantise.h"
 #include "checkpoint/files.h"
 #include "support/paths.h"
 
@@ -186,11 +187,55 @@ TEST(Gguf, RefusesMalformedTensors) {
 }
 
 TEST(Gguf, RefusesUnknownTensorTypesAndListsUnreadableOnes) {
-  refuses(builder().tensor("w", {32}, 4, std::string(18, 'x')).bytes(), {"\"w\"", "type 4"},
+  refuses(builder().tensor("w", {32}, 42, std::string(18, 'x')).bytes(), {"\"w\"", "type 42"},
           ErrorKind::unsupported);
-  const GgufFile file = parse(builder().tensor("w", {256}, 14, std::string(210, 'x')).bytes());
-  EXPECT_EQ(file.tensors()[0].info.dtype, "Q6_K");
-  EXPECT_EQ(file.tensors()[0].storage, Storage::other);
+  refuses(builder().tensor("w", {32}, ~std::uint32_t{0}, "x").bytes(), {"\"w\"", "unknown type"},
+          ErrorKind::unsupported);
+  refuses(builder().tensor("w", {32}, 31, std::string(18, 'x')).bytes(),
+          {"\"w\"", "Q4_0_4_4", "given up"}, ErrorKind::unsupported);
+  struct Unreadable {
+    std::uint32_t type;
+    std::string name;
+    std::size_t bytes;
+  };
+  for (const auto& [type, name, bytes] :
+       {Unreadable{16, "IQ2_XXS", 66}, Unreadable{23, "IQ4_XS", 136}, Unreadable{34, "TQ1_0", 54},
+        Unreadable{39, "MXFP4", 8 * 17}, Unreadable{40, "NVFP4", 4 * 36}}) {
+    const GgufFile file =
+        parse(builder().tensor("w", {256}, type, std::string(bytes, 'x')).bytes());
+    EXPECT_EQ(file.tensors()[0].info.dtype, name);
+    EXPECT_EQ(file.tensors()[0].storage, Storage::other);
+    EXPECT_EQ(file.tensors()[0].info.bytes, bytes);
+    float out = 0;
+    expect_error([&] { widen(file.tensors()[0], 0, 1, &out); }, ErrorKind::unsupported,
+                 {"\"w\"", name, "t.gguf"});
+  }
+}
+
+TEST(Gguf, RefusesKQuantsThatAreNoWholeBlocks) {
+  struct Type {
+    std::uint32_t number;
+    std::string name;
+    std::size_t bytes;
+  };
+  for (const auto& [number, name, bytes] :
+       {Type{10, "Q2_K", 84}, Type{11, "Q3_K", 110}, Type{12, "Q4_K", 144}, Type{13, "Q5_K", 176},
+        Type{14, "Q6_K", 210}, Type{15, "Q8_K", 292}}) {
+    // Two rows of half a block: as many weights as a block, but none is whole.
+    refuses(builder().tensor("w", {128, 2}, number, std::string(bytes, 'x')).bytes(),
+            {"\"w\"", name, "128", "multiple of 256"});
+    refuses(builder().tensor("w", {256, 2}, number, std::string(2 * bytes - 1, 'x')).bytes(),
+            {"\"w\"", std::to_string(2 * bytes) + " bytes", "truncated"});
+    const GgufFile file =
+        parse(builder().tensor("w", {256, 2}, number, std::string(2 * bytes, 'x')).bytes());
+    EXPECT_EQ(block_elements(file.tensors()[0].storage), 256);
+  }
+  for (const auto& [number, name, bytes] : {Type{6, "Q5_0", 22}, Type{7, "Q5_1", 24}}) {
+    refuses(builder().tensor("w", {48}, number, std::string(2 * bytes, 'x')).bytes(),
+            {"\"w\"", name, "multiple of 32"});
+    refuses(builder().tensor("w", {64}, number, std::string(2 * bytes - 1, 'x')).bytes(),
+            {"\"w\"", "truncated"});
+  }
 }
 
 TEST(Gguf, RefusesTensorsOutOfPlace) {

@@ -29,8 +29,66 @@ def blocks():
                 if not np.isfinite(offset):
                     offset = np.float16(1)
                 row[2:4] = np.frombuffer(offset.tobytes(), np.uint8)
-        values = gguf.quants.dequantize(raw, kind).astype(np.float32)
-        out[kind.name] = {"bytes": raw.tobytes().hex(), "float32": values.tobytes().hex()}
+        out[kind.name] = block(raw, kind)
+    return out
+
+
+# Offsets of the half-precision numbers in a block.
+HALVES = {Type.Q4_0: [0], Type.Q4_1: [0, 2], Type.Q5_0: [0], Type.Q5_1: [0, 2], Type.Q8_0: [0],
+          Type.Q2_K: [80, 82], Type.Q3_K: [108], Type.Q4_K: [0, 2], Type.Q5_K: [0, 2],
+          Type.Q6_K: [208], Type.Q8_K: []}
+
+
+def dequantize(raw, kind):
+    """PyPI's gguf; it leaves out Q8_K, which is a float d, 256 int8 q and 16 int16 sums of q."""
+    if kind != Type.Q8_K:
+        return gguf.quants.dequantize(raw, kind).astype(np.float32)
+    d = raw[:, :4].copy().view(np.float32)
+    return d * raw[:, 4:260].copy().view(np.int8).astype(np.float32)
+
+
+def block(raw, kind):
+    values = np.ascontiguousarray(dequantize(raw, kind))
+    return {"bytes": raw.tobytes().hex(), "float32": values.tobytes().hex()}
+
+
+def more_blocks():
+    """The types of `blocks` that came later: every edge of the half format as each scale."""
+    rng = np.random.default_rng(20260722)
+    scales = [1.0, -0.37, 6.1e-5, 5.96e-8, -3.1e-6, 60000.0, 0.0, -0.0]
+    out = {}
+    for kind in (Type.Q5_0, Type.Q5_1, Type.Q2_K, Type.Q3_K, Type.Q4_K, Type.Q5_K, Type.Q6_K,
+                 Type.Q8_K):
+        size = gguf.GGML_QUANT_SIZES[kind][1]
+        raw = rng.integers(0, 256, (len(scales), size), dtype=np.uint8)
+        for i, row in enumerate(raw):
+            for j, at in enumerate(HALVES[kind]):
+                value = np.float16(scales[(i + 3 * j) % len(scales)])
+                row[at:at + 2] = np.frombuffer(value.tobytes(), np.uint8)
+            if kind == Type.Q8_K:  # float: the smallest subnormal among them
+                value = np.float32(1e-45 if i == 3 else scales[i])
+                row[:4] = np.frombuffer(value.tobytes(), np.uint8)
+        out[kind.name] = block(raw, kind)
+    return out
+
+
+def many_blocks(count=4096):
+    """SHA-256 of the values of many random blocks, which the test makes as here: the upper bytes of
+    a linear congruential generator, the scales kept finite by clearing their top exponent bit."""
+    out = {}
+    for kind, halves in HALVES.items():
+        size = gguf.GGML_QUANT_SIZES[kind][1]
+        state, stream = np.uint64(int(kind) + 1), np.empty(count * size, np.uint8)
+        with np.errstate(over="ignore"):
+            for i in range(stream.size):
+                state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+                stream[i] = state >> np.uint64(56)
+        raw = stream.reshape(count, size)
+        for at in [half + 1 for half in halves] or [3]:
+            raw[:, at] &= 0xBF
+        values = np.ascontiguousarray(dequantize(raw, kind))
+        assert np.isfinite(values).all()
+        out[kind.name] = hashlib.sha256(values.tobytes()).hexdigest()
     return out
 
 
@@ -140,5 +198,6 @@ def gpt2():
 
 
 OUT.mkdir(exist_ok=True)
-expected = {"blocks": blocks(), "sha256 of float32": {"llama": llama(), "gpt2": gpt2()}}
+expected = {"blocks": blocks() | more_blocks(), "sha256 of 4096 blocks": many_blocks(),
+            "sha256 of float32": {"llama": llama(), "gpt2": gpt2()}}
 (OUT / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
