@@ -25,8 +25,9 @@ inline float half_to_float(std::uint16_t half) {
   const std::uint32_t exponent = (std::uint32_t{half} >> 10) & 0x1fU;
   const std::uint32_t fraction = half & 0x3ffU;
   const float small = static_cast<float>(static_cast<std::int32_t>(fraction)) * 0x1p-24F;
-  const std::uint32_t rebased = exponent + (exponent == 0x1f ? 0xffU - 0x1fU : 127U - 15U);
-  const std::uint32_t subnormal = exponent == 0 ? ~std::uint32_t{0} : 0U;
+  // 15 to 127, and 31 to 255.
+  const std::uint32_t rebased = exponent + 112U + 112U * std::uint32_t{exponent == 0x1f};
+  const std::uint32_t subnormal = 0U - std::uint32_t{exponent == 0};
   return std::bit_cast<float>(sign | (subnormal & std::bit_cast<std::uint32_t>(small)) |
                               (~subnormal & (rebased << 23 | fraction << 13)));
 }

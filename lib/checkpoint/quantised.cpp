@@ -12,6 +12,12 @@ namespace {
 constexpr std::size_t half_block = 16;
 using Nibbles = std::array<std::uint8_t, half_block>;
 
+constexpr std::array<std::uint32_t, 32> fifth_bits = [] {
+  std::array<std::uint32_t, 32> bits = {};
+  for (std::size_t i = 0; i < 32; ++i) bits[i] = std::uint32_t{1} << i;
+  return bits;
+}();
+
 // Byte i of the nibbles holds weight i (low) and i + 16 (high); bit i of `high` is the fifth bit
 // of weight i. Copies of the bytes cannot alias the output, so that the loops vectorise.
 template <bool Fifth>
@@ -23,7 +29,10 @@ std::array<int, 32> unpack(const std::byte* from, std::uint32_t high) {
     out[i + half_block] = q[i] >> 4;
   }
   if constexpr (Fifth) {
-    for (std::size_t i = 0; i < 32; ++i) out[i] |= static_cast<int>((high >> i & 1U) << 4);
+    // Masks, as a shift by i does not vectorise on every processor.
+    for (std::size_t i = 0; i < 32; ++i) {
+      out[i] |= static_cast<int>((high & fifth_bits[i]) != 0) << 4;
+    }
   }
   return out;
 }
