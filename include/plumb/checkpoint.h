@@ -69,7 +69,7 @@ struct TensorInfo {
 };
 
 /// An opened checkpoint: a Hugging Face directory (`config.json`, `*.safetensors`, optional index)
-/// or a single `.gguf` file. Opening parses and checks every header strictly and maps the files;
+/// a `.gguf` file, or the first part of a split one, the others being beside it. Opening parses and checks every header strictly and maps the files;
 /// weights are read, and dequantised, when asked for. Immutable and safe to share between threads.
 class Checkpoint {
  public:
@@ -77,7 +77,7 @@ class Checkpoint {
   /// naming the file and the tensor, field or byte.
   static Checkpoint open(const std::filesystem::path& path);
 
-  const std::string& name() const;  ///< last component of the path, without `.gguf`
+  const std::string& name() const;  ///< last component of the path, without `.gguf` and the part
   const std::filesystem::path& path() const;
   const ModelConfig& config() const;
   const std::string& format() const;               ///< "safetensors" or "gguf"
@@ -101,8 +101,9 @@ class Checkpoint {
   at::Tensor read_rows(Weight weight, const std::vector<std::int64_t>& rows,
                        at::ScalarType dtype = at::kFloat) const;
 
-  /// SHA-256, hex; computed on first use, then kept. Of a .gguf: of the file. Of a directory: of
-  /// what `sha256sum config.json WEIGHT_FILES...` prints, files in the order of their names.
+  /// SHA-256, hex; computed on first use, then kept. Of a .gguf: of the file. Of a split one: of
+  /// what `sha256sum PARTS...` prints, and of a directory of what `sha256sum config.json
+  /// WEIGHT_FILES...` prints, files in the order of their names.
   const std::string& sha256() const;
 
   struct Impl;

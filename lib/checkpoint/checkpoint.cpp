@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "checkpoint/dequantise.h"
+#include "checkpoint/gguf_split.h"
 #include "checkpoint/opened.h"
 #include "checkpoint/printable.h"
 #include "core/sha256.h"
@@ -231,6 +232,12 @@ Checkpoint Checkpoint::open(const fs::path& path) {
   impl->path = path;
   impl->name = name_of(path);
   impl->opened = open_any(path);
+  if (impl->opened.format == "gguf" && impl->opened.files.size() > 1) {
+    // Of a split model the name without "-00001-of-00003".
+    const auto count = static_cast<std::int64_t>(impl->opened.files.size());
+    const std::string suffix = gguf_part_suffix(0, count);
+    if (impl->name.ends_with(suffix)) impl->name.resize(impl->name.size() - suffix.size());
+  }
   try {
     check(impl->opened.config);
   } catch (const Error& error) {
@@ -322,7 +329,7 @@ const std::string& Checkpoint::sha256() const {
       return hash.hex();
     };
     const auto& files = impl_->opened.files;
-    if (format() == "gguf") {
+    if (format() == "gguf" && files.size() == 1) {
       impl_->sha256 = hash_of(*files.front());
       return;
     }

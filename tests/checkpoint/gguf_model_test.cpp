@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "checkpoint/files.h"
+#include "checkpoint/tiny_gguf.h"
 #include "plumb/checkpoint.h"
 #include "plumb/hash.h"
 #include "support/paths.h"
@@ -21,11 +22,13 @@ namespace fs = std::filesystem;
 
 using test::expect_error;
 using test::GgufBuilder;
+using test::TinyLlama;
 
-void expect_golden(const std::string& model) {
+void expect_golden(const std::string& model, const std::string& file = {}) {
   const fs::path directory = test::source_dir() / "tests/golden/gguf";
   const auto golden = nlohmann::json::parse(test::read_bytes(directory / "expected.json"));
-  const Checkpoint checkpoint = Checkpoint::open(directory / (model + ".gguf"));
+  const Checkpoint checkpoint =
+      Checkpoint::open(directory / ((file.empty() ? model : file) + ".gguf"));
   EXPECT_EQ(checkpoint.format(), "gguf");
   EXPECT_EQ(checkpoint.name(), model);
   std::size_t seen = 0;
@@ -58,6 +61,10 @@ TEST(GgufModel, LlamaEqualsTheReferenceBitForBit) {
   EXPECT_TRUE(config.qkv_bias && !config.out_bias && !config.tied);
 }
 
+TEST(GgufModel, ASplitModelEqualsTheReferenceBitForBit) {
+  expect_golden("split", "split-00001-of-00003");
+}
+
 TEST(GgufModel, Gpt2EqualsTheReferenceBitForBit) {
   expect_golden("gpt2");
   const ModelConfig config =
@@ -66,49 +73,6 @@ TEST(GgufModel, Gpt2EqualsTheReferenceBitForBit) {
   EXPECT_EQ(config.norm, Norm::layer);
   EXPECT_TRUE(config.tied && config.qkv_bias && !config.gated_mlp);
 }
-
-/// One layer of width 4, two heads of two channels each, in F32.
-struct TinyLlama {
-  std::string architecture = "llama";
-  GgufBuilder build;
-
-  explicit TinyLlama(std::string name = "llama") : architecture(std::move(name)) {
-    build.string("general.architecture", architecture);
-    const auto key = [&](const char* field) { return architecture + "." + field; };
-    build.u32(key("block_count"), 1)
-        .u32(key("embedding_length"), 4)
-        .u32(key("feed_forward_length"), 2)
-        .u32(key("attention.head_count"), 1)
-        .u32(key("context_length"), 16)
-        .f32(key("attention.layer_norm_rms_epsilon"), 1e-5F);
-    matrix("token_embd.weight", 3);
-    vector("output_norm.weight");
-    vector("blk.0.attn_norm.weight");
-    vector("blk.0.ffn_norm.weight");
-    matrix("blk.0.attn_q.weight", 4);
-    matrix("blk.0.attn_k.weight", 4);
-    matrix("blk.0.attn_v.weight", 4);
-    matrix("blk.0.attn_output.weight", 4);
-    matrix("blk.0.ffn_gate.weight", 2);
-    matrix("blk.0.ffn_up.weight", 2);
-    build.tensor("blk.0.ffn_down.weight", {2, 4}, 0, std::string(32, '\0'));
-  }
-  void matrix(const std::string& name, std::uint64_t rows) {
-    std::vector<float> values;
-    for (std::uint64_t row = 0; row < rows; ++row) {
-      for (int column = 0; column < 4; ++column) {
-        values.push_back(static_cast<float>(row) + 0.125F * static_cast<float>(column));
-      }
-    }
-    build.tensor(name, {4, rows}, 0, test::floats(values));
-  }
-  void vector(const std::string& name) { build.tensor(name, {4}, 0, test::floats({1, 1, 1, 1})); }
-  fs::path write() const {
-    const fs::path path = test::scratch_dir() / "tiny.gguf";
-    test::write_bytes(path, build.bytes());
-    return path;
-  }
-};
 
 at::Tensor first_column(const at::Tensor& matrix) { return matrix.select(1, 0); }
 
@@ -131,10 +95,23 @@ TEST(GgufModel, RefusesOtherArchitecturesAndSettings) {
     all.push_back(path.string());
     expect_error([&] { Checkpoint::open(path); }, kind, all);
   };
-  refuses(TinyLlama("gemma2"), ErrorKind::unsupported, {"\"gemma2\"", "gpt2, llama, qwen2, qwen3"});
-  TinyLlama windowed;
-  windowed.build.u32("llama.attention.sliding_window", 8);
-  refuses(windowed, ErrorKind::unsupported, {"llama.attention.sliding_window"});
+  refuses(TinyLlama("mamba"), ErrorKind::unsupported, {"\"mamba\"", "gpt2, llama, qwen2, qwen3"});
+  TinyLlama windowed("qwen2");
+  windowed.build.u32("qwen2.attention.sliding_window", 8);
+  refuses(windowed, ErrorKind::unsupported, {"qwen2.attention.sliding_window"});
+  TinyLlama future;
+  future.build.f32("llama.attention.of_tomorrow", 0.5F);
+  refuses(future, ErrorKind::unsupported, {"llama.attention.of_tomorrow"});
+  TinyLlama list;
+  list.build.raw("llama.layers.twisted", 9,
+                 test::bytes_of(std::uint32_t{5}) + test::bytes_of(std::uint64_t{1}) + "abcd");
+  refuses(list, ErrorKind::unsupported, {"llama.layers.twisted"});
+  TinyLlama word;
+  word.build.string("llama.attention.kind", "linear");
+  refuses(word, ErrorKind::unsupported, {"llama.attention.kind"});
+  TinyLlama both_ways;
+  both_ways.build.raw("llama.attention.causal", 7, std::string(1, '\0'));
+  refuses(both_ways, ErrorKind::unsupported, {"llama.attention.causal"});
   TinyLlama experts;
   experts.build.u32("llama.expert_count", 8);
   refuses(experts, ErrorKind::unsupported, {"llama.expert_count"});
@@ -158,6 +135,57 @@ TEST(GgufModel, RefusesOtherArchitecturesAndSettings) {
   const fs::path path = test::scratch_dir() / "none.gguf";
   test::write_bytes(path, nothing.bytes());
   expect_error([&] { Checkpoint::open(path); }, ErrorKind::bad_file, {"general.architecture"});
+}
+
+TEST(GgufModel, PassesOverKeysThatSayNothing) {
+  TinyLlama model;
+  model.build.u32("llama.expert_count", 0)
+      .f32("llama.logit_scale", 0)
+      .raw("llama.use_parallel_residual", 7, std::string(1, '\0'))
+      .raw("llama.attention.causal", 7, std::string(1, '\1'))
+      .string("llama.tensor_data_layout", "Meta AI original pth")
+      .raw("llama.rope.dimension_sections", 9,
+           test::bytes_of(std::uint32_t{5}) + test::bytes_of(std::uint64_t{0}))
+      .u32("other.expert_count", 8);
+  EXPECT_NO_THROW(Checkpoint::open(model.write()));
+}
+
+TEST(GgufModel, CountsMayBeListsOfOneForEachLayer) {
+  const auto counts = [](std::vector<std::uint32_t> values) {
+    std::string bytes = test::bytes_of(std::uint32_t{4});
+    bytes += test::bytes_of(static_cast<std::uint64_t>(values.size()));
+    for (const std::uint32_t value : values) bytes += test::bytes_of(value);
+    return bytes;
+  };
+  TinyLlama equal;
+  equal.build.raw("llama.attention.head_count_kv", 9, counts({1, 1}));
+  EXPECT_EQ(Checkpoint::open(equal.write()).config().kv_heads, 1);
+  TinyLlama different;
+  different.build.raw("llama.attention.head_count_kv", 9, counts({1, 2}));
+  expect_error([&] { Checkpoint::open(different.write()); }, ErrorKind::unsupported,
+               {"llama.attention.head_count_kv", "differs between the layers"});
+  for (const auto& wrong : {counts({}), counts({0}), counts({4'000'000'000U})}) {
+    TinyLlama model;
+    model.build.raw("llama.attention.head_count_kv", 9, wrong);
+    expect_error([&] { Checkpoint::open(model.write()); }, ErrorKind::bad_file,
+                 {"llama.attention.head_count_kv"});
+  }
+}
+
+TEST(GgufModel, ALlamaWithAWindowIsAMistral) {
+  TinyLlama model;
+  model.build.u32("llama.attention.sliding_window", 8);
+  const ModelConfig config = Checkpoint::open(model.write()).config();
+  EXPECT_EQ(config.family, "mistral");
+  EXPECT_EQ(config.windows, std::vector<int>{8});
+}
+
+TEST(GgufModel, EveryFourthLayerOfSmollm3DoesNotRotate) {
+  TinyLlama model("smollm3", 8);
+  const Checkpoint checkpoint = Checkpoint::open(model.write());
+  EXPECT_EQ(checkpoint.config().rope_layers, (std::vector<std::uint8_t>{1, 1, 1, 0, 1, 1, 1, 0}));
+  EXPECT_TRUE(
+      at::equal(first_column(checkpoint.read(Weight::q, 7)), at::tensor({0.F, 2.F, 1.F, 3.F})));
 }
 
 TEST(GgufModel, ReadsRopeScaling) {

@@ -106,8 +106,8 @@ def uninterleave(weight, heads):
 
 
 class Model:
-    def __init__(self, path, architecture):
-        self.writer = gguf.GGUFWriter(path, architecture)
+    def __init__(self, path, architecture, **split):
+        self.writer = gguf.GGUFWriter(path, architecture, **split)
         self.hashes = {}
 
     def tensor(self, name, shape, kind, canonical, heads=0):
@@ -123,7 +123,7 @@ class Model:
             self.hashes[weight] = hashlib.sha256(np.ascontiguousarray(read[rows]).tobytes()).hexdigest()
 
     def close(self):
-        self.writer.write_header_to_file()
+        self.writer.write_header_to_file()  # of every part, where the model is split
         self.writer.write_kv_data_to_file()
         self.writer.write_tensors_to_file()
         self.writer.close()
@@ -133,8 +133,8 @@ class Model:
 ALL = slice(None)
 
 
-def llama():
-    model = Model(OUT / "llama.gguf", "llama")
+def llama(name="llama.gguf", **split):
+    model = Model(OUT / name, "llama", **split)
     w = model.writer
     w.add_block_count(1)
     w.add_context_length(48)
@@ -199,5 +199,6 @@ def gpt2():
 
 OUT.mkdir(exist_ok=True)
 expected = {"blocks": blocks() | more_blocks(), "sha256 of 4096 blocks": many_blocks(),
-            "sha256 of float32": {"llama": llama(), "gpt2": gpt2()}}
+            "sha256 of float32": {"llama": llama(), "gpt2": gpt2(),
+                                  "split": llama("split.gguf", split_max_tensors=6)}}
 (OUT / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
