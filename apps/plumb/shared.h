@@ -25,6 +25,7 @@ struct Command {
   std::function<std::function<int()>(CLI::App& app, const std::string& command_line)> set_up = {};
 };
 
+Command convert_command();
 Command inspect_command();
 Command p0_command();
 Command plant_command();

@@ -97,6 +97,22 @@ double number(const std::string& flag, const std::string& text, double least, do
   return value;
 }
 
+std::int64_t byte_size(const std::string& flag, const std::string& text) {
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
+  double value = 0.0;
+  std::string unit = text.substr(digits);
+  if (unit.ends_with('B')) unit.pop_back();
+  const double step = unit.ends_with('i') ? 1024.0 : 1000.0;
+  if (unit.ends_with('i')) unit.pop_back();
+  const std::size_t power = unit.empty() ? 0 : std::string("KMGT").find(unit) + 1;
+  const bool known = unit.empty() ? step == 1000.0 : unit.size() == 1 && power > 0;
+  if (parse(text.substr(0, digits), value) && known) {
+    for (std::size_t i = 0; i < power; ++i) value *= step;
+    if (value >= 1.0 && value < 9e18) return static_cast<std::int64_t>(value);
+  }
+  refuse(flag, "a size such as 500MB, 8G or 2GiB", text);
+}
+
 std::string one_of(const std::string& flag, const std::string& text,
                    const std::vector<std::string>& words) {
   if (std::find(words.begin(), words.end(), text) == words.end()) {

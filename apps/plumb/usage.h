@@ -19,6 +19,9 @@ std::int64_t whole(const std::string& flag, const std::string& text, std::int64_
 std::uint64_t seed_number(const std::string& flag, const std::string& text);
 /// A finite decimal number between the bounds.
 double number(const std::string& flag, const std::string& text, double least, double most);
+/// A size in bytes: a number, and K, M, G or T (powers of ten) or Ki, Mi, ... (of 1024), with or
+/// without a B. At least one byte.
+std::int64_t byte_size(const std::string& flag, const std::string& text);
 /// One of the words. Throws bad_argument naming them.
 std::string one_of(const std::string& flag, const std::string& text,
                    const std::vector<std::string>& words);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "plumb/checkpoint.h"
+#include "plumb/checkpoint_write.h"
 #include "plumb/p0.h"
 #include "plumb/run_info.h"
 #include "plumb/sink.h"
@@ -25,5 +26,8 @@ std::string p0_json(const RunInfo& run, const P0Report& report);
 /// What a checkpoint holds. `tokenizer` may be null.
 std::string inspect_json(const RunInfo& run, const Checkpoint& checkpoint,
                          const Tokenizer* tokenizer);
+
+/// What a conversion wrote.
+std::string convert_json(const RunInfo& run, const Conversion& conversion);
 
 }  // namespace plumb

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "plumb/checkpoint.h"
+#include "plumb/checkpoint_write.h"
 #include "plumb/p0.h"
 #include "plumb/run_info.h"
 #include "plumb/sink.h"
@@ -23,6 +24,8 @@ std::string p0_text(const RunInfo& run, const P0Report& report, const Tokenizer*
 
 std::string inspect_text(const RunInfo& run, const Checkpoint& checkpoint,
                          const Tokenizer* tokenizer);
+
+std::string convert_text(const RunInfo& run, const Conversion& conversion);
 
 /// One sentence about a wave: "Layers 3-9: positional sink, written by m1 and m2 ...".
 std::string wave_sentence(const WaveReport& wave);

@@ -84,6 +84,14 @@ void PreTokenizer::add_split(std::string_view source, const std::string& where) 
 
 void PreTokenizer::add_space_prefix() { steps_.push_back({nullptr}); }
 
+std::vector<std::optional<std::string>> PreTokenizer::steps() const {
+  std::vector<std::optional<std::string>> all;
+  for (const Step& step : steps_) {
+    all.push_back(step.pattern ? std::optional(step.pattern->source) : std::nullopt);
+  }
+  return all;
+}
+
 /// One call of split: the steps applied depth first, so that memory does not grow with the text.
 class PreTokenizer::Run {
  public:

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +26,9 @@ class PreTokenizer {
 
   /// Adds a step that puts one space in front of every piece that does not begin with one.
   void add_space_prefix();
+
+  /// The pattern of every step as it was added, in order; nothing for a space-prefix step.
+  std::vector<std::optional<std::string>> steps() const;
 
   /// Calls `sink` with every piece of `text`, in order; pieces are never empty and may point into
   /// memory that is valid only during the call. `text` must be well-formed UTF-8. Throws too_large

@@ -8,15 +8,12 @@
 #include "checkpoint/json.h"
 
 namespace plumb {
-namespace {
 
 std::uint64_t bytes_of(const TensorToWrite& tensor) {
   std::uint64_t bytes = c10::elementSize(tensor.dtype);
   for (const std::int64_t extent : tensor.shape) bytes *= static_cast<std::uint64_t>(extent);
   return bytes;
 }
-
-}  // namespace
 
 const char* safetensors_dtype(at::ScalarType dtype) {
   switch (dtype) {

@@ -20,6 +20,9 @@ struct TensorToWrite {
   std::function<at::Tensor()> make;  ///< contiguous, on the CPU, of that dtype and shape
 };
 
+/// Its size in the file.
+std::uint64_t bytes_of(const TensorToWrite& tensor);
+
 /// "F32"; null for types that are not written.
 const char* safetensors_dtype(at::ScalarType dtype);
 

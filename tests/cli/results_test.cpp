@@ -72,6 +72,23 @@ TEST(Results, InspectKeepsItsContract) {
   EXPECT_EQ(json.at("sites").at(0).at("name"), "embed");
 }
 
+TEST(Results, ConvertWritesAModelThatIsTheSame) {
+  const fs::path out = scratch_dir() / "converted";
+  const Json json = document({"convert", "planted", "--out", out.string(), "--json"});
+  expect_frame(json, "convert");
+  EXPECT_EQ(json.at("rounded"), 0);
+  EXPECT_EQ(json.at("tokenizer"), true);
+  EXPECT_EQ(json.at("written").size(), 4U);
+  const Json again = document({"inspect", out.string(), "--json"});
+  EXPECT_EQ(again.at("parameters"), json.at("parameters"));
+  EXPECT_EQ(again.at("tokenizer").at("size"), 257);
+
+  const Outcome twice = run_plumb({"convert", "planted", "--out", out.string(), "--quiet"});
+  EXPECT_EQ(twice.code, 2);
+  EXPECT_NE(twice.err.find("already; convert into a directory without a model"), std::string::npos)
+      << twice.err;
+}
+
 TEST(Results, SinkKeepsItsContractAndSeesThePlantedSink) {
   const Json json = document({"sink", "planted", "--random", "4,32", "--json", "--threads", "1"});
   expect_frame(json, "sink");

@@ -1,0 +1,122 @@
+#include "checkpoint/arrange_weights.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "checkpoint/config_fields.h"
+#include "checkpoint/families.h"
+#include "checkpoint/printable.h"
+#include "plumb/error.h"
+
+namespace plumb {
+namespace {
+
+/// A weight that is one tensor of the file, or some rows of it.
+struct Part {
+  std::int64_t first = 0;
+  std::string name = {};
+  std::vector<std::int64_t> shape = {};
+  WeightToWrite weight = {};
+};
+
+struct FileTensor {
+  std::string name = {};
+  bool transposed = false;
+  std::vector<Part> parts = {};
+};
+
+at::Tensor assemble(const FileTensor& tensor) {
+  std::vector<at::Tensor> parts;
+  for (const Part& part : tensor.parts) parts.push_back(part.weight.make().detach().cpu());
+  at::Tensor whole = parts.size() == 1 ? parts.front() : at::cat(parts, 0);
+  if (tensor.transposed) whole = whole.t();
+  return whole.contiguous();
+}
+
+TensorToWrite describe(FileTensor tensor) {
+  std::sort(tensor.parts.begin(), tensor.parts.end(),
+            [](const Part& a, const Part& b) { return a.first < b.first; });
+  const Part& front = tensor.parts.front();
+  TensorToWrite written = {tensor.name, front.weight.dtype, front.shape, {}};
+  for (std::size_t i = 1; i < tensor.parts.size(); ++i) {
+    const Part& part = tensor.parts[i];
+    if (part.weight.dtype != written.dtype) {
+      refuse_to_write(fmt::format("tensors {} and {} are stored as one, but differ in dtype",
+                                  front.name, part.name));
+    }
+    written.shape.front() += part.shape.front();
+  }
+  if (tensor.transposed) std::reverse(written.shape.begin(), written.shape.end());
+  written.make = [whole = std::make_shared<const FileTensor>(std::move(tensor))] {
+    return assemble(*whole);
+  };
+  return written;
+}
+
+}  // namespace
+
+void refuse_to_write(const std::string& message) {
+  throw Error(ErrorKind::bad_argument, "cannot write the checkpoint: " + message);
+}
+
+const Family& family_to_write(const std::string& name) {
+  if (const Family* family = find_family(name)) return *family;
+  refuse_to_write(
+      fmt::format("family {} is not known; plumb writes {}", printable(name), family_names()));
+}
+
+Json config_to_write(const Family& family, const ModelConfig& config, at::ScalarType dtype) {
+  Json json = family.write(config);
+  const char* name = dtype == at::kDouble     ? "float64"
+                     : dtype == at::kHalf     ? "float16"
+                     : dtype == at::kBFloat16 ? "bfloat16"
+                                              : "float32";
+  json["torch_dtype"] = name;
+  ModelConfig read = family.read(Fields(json, "config.json"));
+  read.family = std::string(family.name);
+  const std::string difference = first_difference(config, read);
+  if (!difference.empty()) {
+    refuse_to_write(fmt::format("family {} cannot express this config: {} as read back",
+                                family.name, difference));
+  }
+  return json;
+}
+
+std::vector<TensorToWrite> arrange_weights(
+    const Family& family, const ModelConfig& config,
+    const std::function<WeightToWrite(Weight weight, int layer)>& give) {
+  std::vector<FileTensor> arranged;
+  std::map<std::string, std::size_t> places;
+  const auto place = [&](Weight weight, int layer) {
+    const std::vector<std::int64_t> shape = weight_shape(config, weight, layer);
+    if (shape.empty()) return;
+    const Source source = family.source(config, weight, layer);
+    if (source.interleaved_heads != 0) {
+      refuse_to_write(fmt::format("family {} stores {} with interleaved rows", family.name,
+                                  weight_name(weight, layer)));
+    }
+    const auto [found, fresh] = places.emplace(source.tensor, arranged.size());
+    if (fresh) arranged.push_back({source.tensor, source.transposed, {}});
+    arranged[found->second].parts.push_back(
+        {source.first, weight_name(weight, layer), shape, give(weight, layer)});
+  };
+  for (const Weight weight : all_weights()) {
+    if (!is_per_layer(weight)) place(weight, 0);
+  }
+  for (int layer = 0; layer < config.layers; ++layer) {
+    for (const Weight weight : all_weights()) {
+      if (is_per_layer(weight)) place(weight, layer);
+    }
+  }
+  std::vector<TensorToWrite> written;
+  written.reserve(arranged.size());
+  for (FileTensor& tensor : arranged) written.push_back(describe(std::move(tensor)));
+  return written;
+}
+
+}  // namespace plumb
