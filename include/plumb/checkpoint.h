@@ -14,8 +14,10 @@
 namespace plumb {
 
 /// The weights of a decoder under their canonical names. Per layer: `ln1, q, k, v, out, q_norm,
-/// k_norm, ln2, gate, up, down`; else `embed, pos_embed, final_norm, unembed`.
-/// Matrices are [outputs, inputs] whatever the file's layout; biases have a name of their own.
+/// k_norm, sinks, z_gate, ln1_post, ln2, gate, up, down, ln2_post`; else `embed, pos_embed,
+/// final_norm, unembed`. Matrices are [outputs, inputs] whatever the file's layout; biases have a
+/// name of their own. Gains of norms are what the norm multiplies by, also where the file holds
+/// them less 1.
 enum class Weight {
   embed,      ///< [vocab, d_model]
   pos_embed,  ///< [context, d_model]
@@ -28,9 +30,12 @@ enum class Weight {
   v,
   v_bias,
   q_norm,
-  k_norm,  ///< [d_head]
+  k_norm,  ///< [d_head] each; over the whole projection [heads * d_head] and [kv_heads * d_head]
+  sinks,   ///< [heads] the score that no key belongs to
+  z_gate,  ///< [heads * d_head, d_model] argument of the sigmoid that multiplies z
   out,
   out_bias,  ///< [d_model, heads * d_head], [d_model]
+  ln1_post,  ///< [d_model] gain of the norm on what attention writes
   ln2,
   ln2_bias,
   gate,
@@ -39,6 +44,7 @@ enum class Weight {
   up_bias,
   down,
   down_bias,  ///< [d_model, d_mlp], [d_model]
+  ln2_post,   ///< [d_model] gain of the norm on what the MLP writes
   final_norm,
   final_norm_bias,
   unembed,  ///< [vocab, d_model]

@@ -7,10 +7,15 @@
 
 namespace plumb {
 
-enum class Norm { rms, layer };                ///< RMSNorm, or LayerNorm with bias
-enum class Positions { rope, learned, none };  ///< rotary, a learned table, or no encoding
+enum class Norm { rms, layer };  ///< RMSNorm, or LayerNorm
+/// Where attention and MLP have their norm: on what they read from the stream, on what they write
+/// to it, or on both.
+enum class NormPlace { before, after, both };
+/// Rotary, a learned table, a bias on the scores that grows with the distance, or no encoding.
+enum class Positions { rope, learned, alibi, none };
 enum class Activation { silu, gelu, gelu_tanh, relu };
-enum class RopeScaling { none, linear, dynamic, llama3, yarn };
+enum class QkNorm { none, head, whole };  ///< RMSNorm on each head of q and k, or on all at once
+enum class RopeScaling { none, linear, dynamic, llama3, yarn, longrope };
 
 /// Rotary position embedding. Tables are always in the half-split (Hugging Face) layout: channel i
 /// pairs with channel i + dims / 2. Checkpoints in the interleaved layout are permuted on reading.
@@ -18,14 +23,18 @@ struct Rope {
   double theta = 10000.0;
   int dims = 0;  ///< rotated channels of a head, even
   RopeScaling scaling = RopeScaling::none;
-  double factor = 1.0;            ///< linear, dynamic, llama3, yarn
+  double factor = 1.0;            ///< linear, dynamic, llama3, yarn; longrope: for the record
   double low_freq_factor = 1.0;   ///< llama3
   double high_freq_factor = 4.0;  ///< llama3
   double beta_fast = 32.0;        ///< yarn
   double beta_slow = 1.0;         ///< yarn
-  double attention_factor = 1.0;  ///< yarn: cos and sin are multiplied by this
+  double attention_factor = 1.0;  ///< yarn, longrope: cos and sin are multiplied by this
   bool truncate = true;           ///< yarn: correction range rounded to integers
-  int original_context = 0;       ///< dynamic, llama3, yarn
+  int original_context = 0;       ///< dynamic, llama3, yarn, longrope
+  /// longrope: divisors of the frequencies, [dims / 2], of sequences up to the original context
+  /// and of longer ones.
+  std::vector<double> short_factors = {};
+  std::vector<double> long_factors = {};
 };
 
 /// Switches of the decoder. Every count is positive once `check` has passed.
@@ -40,19 +49,33 @@ struct ModelConfig {
   int vocab = 0;
   int context = 0;  ///< longest sequence the model was made for
   Norm norm = Norm::rms;
+  NormPlace norm_place = NormPlace::before;
+  bool norm_gain = true;  ///< norms multiply by learned gains
+  bool norm_bias = true;  ///< LayerNorm adds learned biases; RMSNorm never does
   double norm_eps = 1e-5;
+  bool parallel = false;     ///< the MLP reads the stream that attention reads, not its result
+  bool shared_norm = false;  ///< the MLP reads through `ln1`; parallel blocks only
   Positions positions = Positions::rope;
   Rope rope = {};
+  Rope window_rope = {};    ///< rotation of the layers that have a window; dims 0 = `rope` as well
+  double alibi_bias = 8.0;  ///< alibi: the flattest head's slope is 2 to the power of minus this
   std::vector<std::uint8_t> rope_layers =
       {};                         ///< [layers], 0 = no rotation here; empty = all rotate
   std::vector<int> windows = {};  ///< [layers], a query sees its last w keys, 0 = all; empty = all
+  double embed_scale = 1.0;       ///< token embeddings are multiplied by this
+  double attention_scale = 0.0;   ///< factor on the products of q and k; 0 = 1 / sqrt(d_head)
+  double score_cap = 0.0;         ///< scores become cap * tanh(score / cap); 0 = no cap
+  double logit_cap = 0.0;         ///< likewise for the logits
+  double qkv_clip = 0.0;          ///< q, k, v are clamped to +- this after any norm; 0 = no clamp
+  bool sink_logits = false;       ///< each head has a learned score that no key belongs to
+  bool gated_attention = false;   ///< z is multiplied by a sigmoid of the normalised stream
   Activation activation = Activation::silu;
   bool gated_mlp = true;  ///< down(act(gate(x)) * up(x)), else down(act(up(x)))
   bool qkv_bias = false;
   bool out_bias = false;
   bool mlp_bias = false;
-  bool qk_norm = false;  ///< RMSNorm on each head of q and k, before rotation
-  bool tied = true;      ///< the unembedding is the embedding
+  QkNorm qk_norm = QkNorm::none;  ///< before rotation
+  bool tied = true;               ///< the unembedding is the embedding
 };
 
 /// Throws bad_file with one line if the switches contradict each other.

@@ -10,6 +10,7 @@
 
 #include "plumb/checkpoint.h"
 #include "plumb/config.h"
+#include "plumb/site.h"
 
 namespace plumb {
 
@@ -46,6 +47,9 @@ class Model {
  private:
   std::shared_ptr<const Impl> impl_;
 };
+
+/// Whether the decoder's blocks have this part: of one layer, where it is a part of layers.
+bool has_part(const ModelConfig& config, Part part, int layer = 0);
 
 /// Opens a checkpoint and makes a model of it: nothing is read until it is needed.
 Model load(const std::filesystem::path& checkpoint, const LoadOptions& options = {});

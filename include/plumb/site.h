@@ -29,32 +29,40 @@ enum class Axis {
 /// The tensors of one forward pass, in the order in which the pass meets them. B sequences of T
 /// positions, H heads, K key heads.
 enum class Part : std::uint8_t {
-  embed,        ///< [B, T, d_model] token embeddings
-  pos_embed,    ///< [B, T, d_model] learned position embeddings; only where the model has them
-  resid_pre,    ///< [B, T, d_model] stream entering the block
-  q_in,         ///< [B, T, d_model] stream as the queries read it, before the norm
-  k_in,         ///< [B, T, d_model] stream as the keys read it
-  v_in,         ///< [B, T, d_model] stream as the values read it
-  ln1_scale,    ///< [B, T, 1] 1 / root mean square (or standard deviation) of resid_pre
-  q,            ///< [B, T, H, d_head] after QK-norm and rotation
-  k,            ///< [B, T, K, d_head] after QK-norm and rotation
-  v,            ///< [B, T, K, d_head]
-  scores,       ///< [B, H, query, key] before the softmax, scaled; hidden keys hold -inf
-  pattern,      ///< [B, H, query, key] attention probabilities
-  z,            ///< [B, T, H, d_head] pattern times values
-  head_out,     ///< [B, T, H, d_model] each head's write into the stream, without the output bias
-  attn_out,     ///< [B, T, d_model] what attention adds to the stream
-  resid_mid,    ///< [B, T, d_model] stream between attention and MLP
-  mlp_in,       ///< [B, T, d_model] stream as the MLP reads it, before the norm
-  ln2_scale,    ///< [B, T, 1]
-  mlp_pre,      ///< [B, T, d_mlp] argument of the activation (the gate's, where the MLP is gated)
-  mlp_up,       ///< [B, T, d_mlp] the linear factor of a gated MLP
-  mlp_post,     ///< [B, T, d_mlp] neurons: what the down projection reads
-  mlp_out,      ///< [B, T, d_model] what the MLP adds to the stream
-  resid_post,   ///< [B, T, d_model] stream leaving the block
-  resid_final,  ///< [B, T, d_model] stream as the final norm reads it
-  final_scale,  ///< [B, T, 1]
-  logits,       ///< [B, T, vocab]
+  embed,      ///< [B, T, d_model] token embeddings
+  pos_embed,  ///< [B, T, d_model] learned position embeddings; only where the model has them
+  resid_pre,  ///< [B, T, d_model] stream entering the block
+  q_in,       ///< [B, T, d_model] stream as the queries read it, before the norm
+  k_in,       ///< [B, T, d_model] stream as the keys read it
+  v_in,       ///< [B, T, d_model] stream as the values read it
+  ln1_scale,  ///< [B, T, 1] 1 / root mean square (or standard deviation) of resid_pre; only where
+              ///< attention has a norm on what it reads
+  q,          ///< [B, T, H, d_head] after QK-norm and rotation
+  k,          ///< [B, T, K, d_head] after QK-norm and rotation
+  v,          ///< [B, T, K, d_head]
+  scores,     ///< [B, H, query, key] before the softmax: scaled, capped, with any bias of the
+              ///< distance; hidden keys hold -inf
+  sink_mass,  ///< [B, H, query, 1] probability of the learned sink logit; only where heads have one
+  pattern,    ///< [B, H, query, key] attention probabilities; with a sink logit a row sums to
+              ///< 1 - sink_mass
+  z_gate,     ///< [B, T, H, d_head] sigmoid factor on z; only where attention is gated
+  z,          ///< [B, T, H, d_head] pattern times values (times z_gate)
+  ln1_post_scale,  ///< [B, T, 1] of the norm on what attention writes; only where there is one
+  head_out,   ///< [B, T, H, d_model] each head's write into the stream, without the output bias;
+              ///< through the norm on the write, its scale being that of the whole write
+  attn_out,   ///< [B, T, d_model] what attention adds to the stream
+  resid_mid,  ///< [B, T, d_model] stream with attention added and without the MLP
+  mlp_in,     ///< [B, T, d_model] stream as the MLP reads it, before the norm
+  ln2_scale,  ///< [B, T, 1]; only where the MLP has a norm on what it reads
+  mlp_pre,    ///< [B, T, d_mlp] argument of the activation (the gate's, where the MLP is gated)
+  mlp_up,     ///< [B, T, d_mlp] the linear factor of a gated MLP
+  mlp_post,   ///< [B, T, d_mlp] neurons: what the down projection reads
+  ln2_post_scale,  ///< [B, T, 1] of the norm on what the MLP writes; only where there is one
+  mlp_out,         ///< [B, T, d_model] what the MLP adds to the stream
+  resid_post,      ///< [B, T, d_model] stream leaving the block
+  resid_final,     ///< [B, T, d_model] stream as the final norm reads it
+  final_scale,     ///< [B, T, 1]
+  logits,          ///< [B, T, vocab] capped where the model caps them
 };
 
 inline constexpr int part_count = static_cast<int>(Part::logits) + 1;

@@ -100,6 +100,11 @@ std::vector<TensorToWrite> arrange_weights(
       refuse_to_write(fmt::format("family {} stores {} with interleaved rows", family.name,
                                   weight_name(weight, layer)));
     }
+    const bool padded = weight == Weight::pos_embed && source.first > 0;
+    if (source.group > 0 || source.offset != 0.0 || padded) {
+      refuse_to_write(fmt::format("family {} stores {} in a form that plumb only reads",
+                                  family.name, weight_name(weight, layer)));
+    }
     const auto [found, fresh] = places.emplace(source.tensor, arranged.size());
     if (fresh) arranged.push_back({source.tensor, source.transposed, {}});
     arranged[found->second].parts.push_back(

@@ -68,16 +68,41 @@ class RowReader {
 
   template <class Out>
   void all(Out* out) const {
-    if (vector_) return read_vector(out);
-    if (source_.transposed) return read_transposed(out);
-    if (source_.interleaved_heads == 0) {
-      return widen(stored_, source_.first * columns_, rows_ * columns_, out);
-    }
-    for (std::int64_t row = 0; row < rows_; ++row) one(row, out + row * columns_);
+    copy_all(out);
+    shift(out, rows_ * columns_);
   }
 
   template <class Out>
   void one(std::int64_t row, Out* out) const {
+    copy_one(row, out);
+    shift(out, columns_);
+  }
+
+ private:
+  template <class Out>
+  void shift(Out* out, std::int64_t count) const {
+    if (source_.offset == 0.0) return;
+    for (std::int64_t i = 0; i < count; ++i) out[i] += static_cast<Out>(source_.offset);
+  }
+
+  template <class Out>
+  void copy_all(Out* out) const {
+    if (vector_) return read_vector(out);
+    if (source_.transposed) return read_transposed(out);
+    if (source_.group > 0) {
+      for (std::int64_t row = 0; row < rows_; row += source_.group) {
+        widen(stored_, stored_row(row) * columns_, source_.group * columns_, out + row * columns_);
+      }
+      return;
+    }
+    if (source_.interleaved_heads == 0) {
+      return widen(stored_, source_.first * columns_, rows_ * columns_, out);
+    }
+    for (std::int64_t row = 0; row < rows_; ++row) copy_one(row, out + row * columns_);
+  }
+
+  template <class Out>
+  void copy_one(std::int64_t row, Out* out) const {
     if (!source_.transposed) return widen(stored_, stored_row(row) * columns_, columns_, out);
     const std::int64_t outputs = stored_.info.shape.back();
     for (std::int64_t column = 0; column < columns_; ++column) {
@@ -85,9 +110,11 @@ class RowReader {
     }
   }
 
- private:
   /// In interleaved order, stored rows 2i and 2i + 1 of a head are its rows i and i + half.
   std::int64_t stored_row(std::int64_t row) const {
+    if (source_.group > 0) {
+      return source_.first + row / source_.group * source_.stride + row % source_.group;
+    }
     if (source_.interleaved_heads == 0) return source_.first + row;
     const std::int64_t d_head = rows_ / source_.interleaved_heads;
     const std::int64_t half = d_head / 2;

@@ -23,11 +23,20 @@ void need(bool holds, const std::string& message) {
 
 bool positive(double value) { return std::isfinite(value) && value > 0; }
 
-void check_rope(const ModelConfig& config) {
-  const Rope& rope = config.rope;
-  need(rope.dims > 0 && rope.dims % 2 == 0 && rope.dims <= config.d_head,
-       fmt::format("rope.dims is {}; it should be even and at most d_head, {}", rope.dims,
-                   config.d_head));
+bool zero_or_positive(double value) { return std::isfinite(value) && value >= 0; }
+
+void check_factors(const char* name, const std::vector<double>& factors, int dims) {
+  need(factors.size() == static_cast<std::size_t>(dims / 2),
+       fmt::format("rope.{} has {} entries for {} pairs of channels", name, factors.size(),
+                   dims / 2));
+  for (const double factor : factors) {
+    need(positive(factor), fmt::format("rope.{} holds {}; they should be positive", name, factor));
+  }
+}
+
+void check_rope(const Rope& rope, int d_head) {
+  need(rope.dims > 0 && rope.dims % 2 == 0 && rope.dims <= d_head,
+       fmt::format("rope.dims is {}; it should be even and at most d_head, {}", rope.dims, d_head));
   need(positive(rope.theta), fmt::format("rope.theta is {}; it should be positive", rope.theta));
   if (rope.scaling == RopeScaling::none) return;
   need(positive(rope.factor), fmt::format("rope.factor is {}; it should be positive", rope.factor));
@@ -53,6 +62,29 @@ void check_rope(const ModelConfig& config) {
     need(positive(rope.attention_factor),
          fmt::format("rope.attention_factor is {}; it should be positive", rope.attention_factor));
   }
+  if (rope.scaling == RopeScaling::longrope) {
+    need(positive(rope.attention_factor),
+         fmt::format("rope.attention_factor is {}; it should be positive", rope.attention_factor));
+    check_factors("short_factors", rope.short_factors, rope.dims);
+    check_factors("long_factors", rope.long_factors, rope.dims);
+  }
+}
+
+void check_block(const ModelConfig& config) {
+  need(config.norm_place == NormPlace::before || config.norm == Norm::rms,
+       "norm_place is not before, which only RMSNorm is made for");
+  need(!config.parallel || config.norm_place == NormPlace::before,
+       "parallel is set, but norm_place is not before");
+  need(!config.shared_norm || config.parallel, "shared_norm is set, but parallel is not");
+  const std::pair<const char*, double> limits[] = {{"attention_scale", config.attention_scale},
+                                                   {"score_cap", config.score_cap},
+                                                   {"logit_cap", config.logit_cap},
+                                                   {"qkv_clip", config.qkv_clip}};
+  for (const auto& [name, value] : limits) {
+    need(zero_or_positive(value), fmt::format("{} is {}; 0 means none", name, value));
+  }
+  need(positive(config.embed_scale),
+       fmt::format("embed_scale is {}; it should be positive", config.embed_scale));
 }
 
 }  // namespace
@@ -72,11 +104,17 @@ void check(const ModelConfig& config) {
        fmt::format("heads {} times d_head {} is too large", config.heads, config.d_head));
   need(positive(config.norm_eps),
        fmt::format("norm_eps is {}; it should be positive", config.norm_eps));
+  check_block(config);
   const auto layers = static_cast<std::size_t>(config.layers);
   if (config.positions == Positions::rope) {
-    check_rope(config);
+    check_rope(config.rope, config.d_head);
+    if (config.window_rope.dims != 0) check_rope(config.window_rope, config.d_head);
   } else {
     need(config.rope_layers.empty(), "rope_layers is given, but positions is not rope");
+  }
+  if (config.positions == Positions::alibi) {
+    need(positive(config.alibi_bias),
+         fmt::format("alibi_bias is {}; it should be positive", config.alibi_bias));
   }
   need(config.rope_layers.empty() || config.rope_layers.size() == layers,
        fmt::format("rope_layers has {} entries for {} layers", config.rope_layers.size(), layers));

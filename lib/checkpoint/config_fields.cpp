@@ -14,6 +14,7 @@ const char* name_of(RopeScaling scaling) {
     case RopeScaling::dynamic: return "dynamic";
     case RopeScaling::llama3: return "llama3";
     case RopeScaling::yarn: return "yarn";
+    case RopeScaling::longrope: return "longrope";
   }
   return "none";
 }
@@ -22,6 +23,7 @@ const char* name_of(Positions positions) {
   switch (positions) {
     case Positions::rope: return "rope";
     case Positions::learned: return "learned";
+    case Positions::alibi: return "alibi";
     case Positions::none: return "none";
   }
   return "none";
@@ -37,25 +39,68 @@ const char* name_of(Activation activation) {
   return "silu";
 }
 
-void add_rope(const ModelConfig& config, Json& fields) {
-  const Rope& rope = config.rope;
-  fields["rope.theta"] = rope.theta;
-  fields["rope.dims"] = rope.dims;
-  fields["rope.scaling"] = name_of(rope.scaling);
+const char* name_of(NormPlace place) {
+  switch (place) {
+    case NormPlace::before: return "before";
+    case NormPlace::after: return "after";
+    case NormPlace::both: return "both";
+  }
+  return "before";
+}
+
+const char* name_of(QkNorm norm) {
+  switch (norm) {
+    case QkNorm::none: return "none";
+    case QkNorm::head: return "head";
+    case QkNorm::whole: return "whole";
+  }
+  return "none";
+}
+
+void add_rope(const Rope& rope, const std::string& name, Json& fields) {
+  fields[name + ".theta"] = rope.theta;
+  fields[name + ".dims"] = rope.dims;
+  fields[name + ".scaling"] = name_of(rope.scaling);
   if (rope.scaling == RopeScaling::none) return;
-  fields["rope.factor"] = rope.factor;
+  if (rope.scaling != RopeScaling::longrope) fields[name + ".factor"] = rope.factor;
   if (rope.scaling == RopeScaling::linear) return;
-  fields["rope.original_context"] = rope.original_context;
+  fields[name + ".original_context"] = rope.original_context;
   if (rope.scaling == RopeScaling::llama3) {
-    fields["rope.low_freq_factor"] = rope.low_freq_factor;
-    fields["rope.high_freq_factor"] = rope.high_freq_factor;
+    fields[name + ".low_freq_factor"] = rope.low_freq_factor;
+    fields[name + ".high_freq_factor"] = rope.high_freq_factor;
   }
   if (rope.scaling == RopeScaling::yarn) {
-    fields["rope.beta_fast"] = rope.beta_fast;
-    fields["rope.beta_slow"] = rope.beta_slow;
-    fields["rope.attention_factor"] = rope.attention_factor;
-    fields["rope.truncate"] = rope.truncate;
+    fields[name + ".beta_fast"] = rope.beta_fast;
+    fields[name + ".beta_slow"] = rope.beta_slow;
+    fields[name + ".attention_factor"] = rope.attention_factor;
+    fields[name + ".truncate"] = rope.truncate;
   }
+  if (rope.scaling == RopeScaling::longrope) {
+    fields[name + ".attention_factor"] = rope.attention_factor;
+    fields[name + ".short_factors"] = rope.short_factors;
+    fields[name + ".long_factors"] = rope.long_factors;
+  }
+}
+
+/// Switches that most families leave as they are.
+void add_rare(const ModelConfig& config, Json& fields) {
+  const ModelConfig plain;
+  const auto add = [&](const char* name, const auto& value, const auto& usual) {
+    if (value != usual) fields[name] = value;
+  };
+  if (config.norm_place != plain.norm_place) fields["norm_place"] = name_of(config.norm_place);
+  if (config.norm == Norm::layer) add("norm_bias", config.norm_bias, plain.norm_bias);
+  add("norm_gain", config.norm_gain, plain.norm_gain);
+  add("parallel", config.parallel, plain.parallel);
+  add("shared_norm", config.shared_norm, plain.shared_norm);
+  add("embed_scale", config.embed_scale, plain.embed_scale);
+  add("attention_scale", config.attention_scale, plain.attention_scale);
+  add("score_cap", config.score_cap, plain.score_cap);
+  add("logit_cap", config.logit_cap, plain.logit_cap);
+  add("qkv_clip", config.qkv_clip, plain.qkv_clip);
+  add("sink_logits", config.sink_logits, plain.sink_logits);
+  add("gated_attention", config.gated_attention, plain.gated_attention);
+  if (config.positions == Positions::alibi) fields["alibi_bias"] = config.alibi_bias;
 }
 
 }  // namespace
@@ -79,15 +124,19 @@ Json config_fields(const ModelConfig& config) {
       {"qkv_bias", config.qkv_bias},
       {"out_bias", config.out_bias},
       {"mlp_bias", config.mlp_bias},
-      {"qk_norm", config.qk_norm},
+      {"qk_norm", name_of(config.qk_norm)},
       {"tied", config.tied},
   };
-  if (config.positions == Positions::rope) add_rope(config, fields);
+  add_rare(config, fields);
+  if (config.positions == Positions::rope) add_rope(config.rope, "rope", fields);
   const auto& rotates = config.rope_layers;
   if (std::count(rotates.begin(), rotates.end(), 0) > 0) fields["rope_layers"] = rotates;
   const auto& windows = config.windows;
   if (std::any_of(windows.begin(), windows.end(), [](int window) { return window != 0; })) {
     fields["windows"] = windows;
+    if (config.positions == Positions::rope && config.window_rope.dims != 0) {
+      add_rope(config.window_rope, "window_rope", fields);
+    }
   }
   return fields;
 }

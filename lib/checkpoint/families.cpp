@@ -1,14 +1,18 @@
 #include "checkpoint/families.h"
 
-#include <array>
+#include <algorithm>
 #include <initializer_list>
+#include <vector>
 
 namespace plumb {
 namespace {
 
-const std::array<const Family*, 6>& families() {
-  static const std::array<const Family*, 6> all = {&gpt2_family,  &llama_family, &mistral_family,
-                                                   &qwen2_family, &qwen3_family, &smollm3_family};
+const std::vector<const Family*>& families() {
+  static const std::vector<const Family*> all = {
+      &gemma_family,    &gemma2_family, &gemma3_family,  &gpt2_family, &gpt_neo_family,
+      &gpt_neox_family, &llama_family,  &mistral_family, &mpt_family,  &olmo_family,
+      &olmo2_family,    &olmo3_family,  &opt_family,     &phi3_family, &qwen2_family,
+      &qwen3_family,    &smollm3_family};
   return all;
 }
 
@@ -61,13 +65,19 @@ const char* activation_name(Activation activation) {
   return "silu";
 }
 
-void refuse_foreign_fields(const Fields& fields) {
+void refuse_foreign_fields(const Fields& fields, std::initializer_list<std::string_view> reads) {
+  const auto foreign = [&](const char* field) {
+    return std::find(reads.begin(), reads.end(), field) == reads.end();
+  };
   for (const char* field :
        {"quantization_config", "compression_config", "attn_logit_softcapping", "clip_qkv",
         "final_logit_softcapping", "query_pre_attn_scalar", "attention_chunk_size", "use_qk_norm",
         "qk_layernorm", "is_encoder_decoder", "add_cross_attention", "alibi", "rope_interleaved",
-        "parallel_attn", "use_parallel_residual", "use_bidirectional_attention", "kv_lora_rank"}) {
-    if (!says_nothing(fields.raw(field))) fields.unsupported(field, "which plumb does not handle");
+        "parallel_attn", "use_parallel_residual", "rope_local_base_freq",
+        "use_bidirectional_attention", "kv_lora_rank"}) {
+    if (foreign(field) && !says_nothing(fields.raw(field))) {
+      fields.unsupported(field, "which plumb does not handle");
+    }
   }
   for (const char* field : {"num_experts", "num_local_experts", "n_routed_experts"}) {
     const Json& value = fields.raw(field);
@@ -78,7 +88,7 @@ void refuse_foreign_fields(const Fields& fields) {
   for (const char* field : {"logits_scaling", "logit_scale", "residual_multiplier",
                             "embedding_multiplier", "partial_rotary_factor", "rotary_pct"}) {
     const Json& value = fields.raw(field);
-    if (!says_nothing(value) && !is_number(value, 1)) {
+    if (foreign(field) && !says_nothing(value) && !is_number(value, 1)) {
       fields.unsupported(field, "but plumb handles only 1");
     }
   }

@@ -1,6 +1,7 @@
 // The families plumb knows.
 #pragma once
 
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -8,9 +9,20 @@
 
 namespace plumb {
 
+extern const Family gemma_family;
+extern const Family gemma2_family;
+extern const Family gemma3_family;
 extern const Family gpt2_family;
+extern const Family gpt_neo_family;
+extern const Family gpt_neox_family;
 extern const Family llama_family;
 extern const Family mistral_family;
+extern const Family mpt_family;
+extern const Family olmo_family;
+extern const Family olmo2_family;
+extern const Family olmo3_family;
+extern const Family opt_family;
+extern const Family phi3_family;
 extern const Family qwen2_family;
 extern const Family qwen3_family;
 extern const Family smollm3_family;
@@ -26,7 +38,9 @@ Activation read_activation(const Fields& fields, const std::string& field,
                            const std::string& fallback);
 const char* activation_name(Activation activation);
 
-/// Throws unsupported on fields of other architectures that would change the forward pass.
-void refuse_foreign_fields(const Fields& fields);
+/// Throws unsupported on fields of other architectures that would change the forward pass, except
+/// those that the family reads.
+void refuse_foreign_fields(const Fields& fields,
+                           std::initializer_list<std::string_view> reads = {});
 
 }  // namespace plumb

@@ -12,14 +12,17 @@
 
 namespace plumb {
 
-/// Where a canonical weight lies in a file. A stored matrix has `outputs` rows; the weight is
-/// `outputs` of them from `first` on.
+/// Where a canonical weight lies in a file. A stored matrix has `outputs` rows; the weight is those
+/// from `first` on, or groups of them.
 struct Source {
   std::string tensor = {};
   bool transposed = false;  ///< stored as [inputs, outputs]
   std::int64_t first = 0;
   std::int64_t outputs = -1;  ///< of the stored tensor; -1 = those of the weight
   int interleaved_heads = 0;  ///< > 0: rows of each head pair 2i with 2i + 1
+  std::int64_t group = 0;     ///< > 0: so many rows from `first` on, again after `stride` rows, ...
+  std::int64_t stride = 0;
+  double offset = 0.0;  ///< added to every value when read
 };
 
 /// One family of Hugging Face models. A new one is a file with a constant of this type, and a line

@@ -81,10 +81,7 @@ Source source(const ModelConfig& config, Weight weight, int layer) {
     case Weight::up_bias: return at("mlp.c_fc.bias");
     case Weight::down: return matrix("mlp.c_proj.weight");
     case Weight::down_bias: return at("mlp.c_proj.bias");
-    case Weight::q_norm:
-    case Weight::k_norm:
-    case Weight::gate:
-    case Weight::gate_bias: break;  // no such weight in this family
+    default: break;  // no such weight in this family
   }
   return {};
 }

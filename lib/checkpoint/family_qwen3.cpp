@@ -9,7 +9,7 @@ namespace {
 
 ModelConfig read(const Fields& fields) {
   ModelConfig config = read_llama_like(fields, {.kv_heads = 32, .d_head = 128, .context = 32768});
-  config.qk_norm = true;
+  config.qk_norm = QkNorm::head;
   config.qkv_bias = config.out_bias = fields.flag("attention_bias", false);
   const std::int64_t first = fields.integer("max_window_layers", 0, INT32_MAX, 28);
   std::vector<bool> sliding;

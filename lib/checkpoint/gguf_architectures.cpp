@@ -32,7 +32,7 @@ void place_fused(const ModelConfig& config, Weight weight, int layer, Source& so
 }
 
 void read_llama_like(const GgufMetadata& metadata, ModelConfig& config) {
-  config.qk_norm = metadata.has_tensor("blk.0.attn_q_norm.weight");
+  if (metadata.has_tensor("blk.0.attn_q_norm.weight")) config.qk_norm = QkNorm::head;
   read_gguf_rotation(metadata, config);
 }
 

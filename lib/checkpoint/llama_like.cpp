@@ -11,13 +11,21 @@
 namespace plumb {
 namespace {
 
+const char* norm_stem(Weight weight, NormPlace place) {
+  switch (weight) {
+    case Weight::ln1: return "input_layernorm";
+    case Weight::ln1_post: return "post_attention_layernorm";
+    case Weight::ln2_post: return "post_feedforward_layernorm";
+    default: break;
+  }
+  return place == NormPlace::before ? "post_attention_layernorm" : "pre_feedforward_layernorm";
+}
+
 const char* stem(Weight weight) {
   switch (weight) {
     case Weight::embed: return "model.embed_tokens";
     case Weight::final_norm: return "model.norm";
     case Weight::unembed: return "lm_head";
-    case Weight::ln1: return "input_layernorm";
-    case Weight::ln2: return "post_attention_layernorm";
     case Weight::q:
     case Weight::q_bias: return "self_attn.q_proj";
     case Weight::k:
@@ -34,12 +42,36 @@ const char* stem(Weight weight) {
     case Weight::up_bias: return "mlp.up_proj";
     case Weight::down:
     case Weight::down_bias: return "mlp.down_proj";
-    case Weight::pos_embed:
-    case Weight::ln1_bias:
-    case Weight::ln2_bias:
-    case Weight::final_norm_bias: break;  // no such weight under RMSNorm and rotation
+    default: break;  // no such weight in these families
   }
   return "none";
+}
+
+std::vector<int> windows_of(const Fields& fields, const std::vector<bool>& sliding, int window) {
+  const std::size_t layers = sliding.size();
+  std::vector<int> windows(layers, 0);
+  if (fields.has("layer_types")) {
+    const std::vector<std::string> types = fields.texts("layer_types");
+    if (types.size() < layers) fields.wrong("layer_types", fmt::format("a list of {}", layers));
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      if (types[layer] == "full_attention") continue;
+      if (types[layer] != "sliding_attention") {
+        fields.unsupported("layer_types",
+                           "but plumb knows only full_attention and sliding_attention in it");
+      }
+      if (window == 0) {
+        fields.wrong("layer_types", "without sliding_attention, as there is no sliding window");
+      }
+      windows[layer] = window;
+    }
+  } else {
+    for (std::size_t layer = 0; layer < layers; ++layer)
+      windows[layer] = sliding[layer] ? window : 0;
+  }
+  for (const int width : windows) {
+    if (width > 0) return windows;
+  }
+  return {};
 }
 
 bool is_bias(Weight weight) { return std::string_view(to_string(weight)).ends_with("_bias"); }
@@ -47,7 +79,7 @@ bool is_bias(Weight weight) { return std::string_view(to_string(weight)).ends_wi
 }  // namespace
 
 ModelConfig read_llama_like(const Fields& fields, const LlamaDefaults& defaults) {
-  refuse_foreign_fields(fields);
+  refuse_foreign_fields(fields, defaults.reads);
   const auto count = [&](const char* field) {
     return static_cast<int>(fields.integer(field, 1, INT32_MAX));
   };
@@ -75,18 +107,23 @@ ModelConfig read_llama_like(const Fields& fields, const LlamaDefaults& defaults)
   }
   config.context = count_or("max_position_embeddings", defaults.context);
   config.norm_eps = fields.number("rms_norm_eps", 1e-30, 1, 1e-6);
-  config.activation = read_activation(fields, "hidden_act", "silu");
+  config.activation = read_activation(fields, defaults.activation_field, defaults.activation);
   config.tied = fields.flag("tie_word_embeddings", defaults.tied);
-  config.rope = read_rope(fields, config.d_head, config.context, defaults.theta);
+  if (!defaults.rope_by_layer) {
+    config.rope = read_rope(fields, config.d_head, config.context,
+                            {.theta = defaults.theta, .partial = defaults.partial_rope});
+  }
   return config;
 }
 
-Source llama_like_source(const ModelConfig&, Weight weight, int layer) {
+Source llama_like_source(const ModelConfig& config, Weight weight, int layer) {
+  const bool norm = weight == Weight::ln1 || weight == Weight::ln2 || weight == Weight::ln1_post ||
+                    weight == Weight::ln2_post;
+  const char* name = norm ? norm_stem(weight, config.norm_place) : stem(weight);
   const char* kind = is_bias(weight) ? "bias" : "weight";
   Source source;
-  source.tensor = is_per_layer(weight)
-                      ? fmt::format("model.layers.{}.{}.{}", layer, stem(weight), kind)
-                      : fmt::format("{}.{}", stem(weight), kind);
+  source.tensor = is_per_layer(weight) ? fmt::format("model.layers.{}.{}.{}", layer, name, kind)
+                                       : fmt::format("{}.{}", name, kind);
   return source;
 }
 
@@ -118,44 +155,39 @@ Json write_llama_like(const ModelConfig& config, std::string_view architecture) 
 }
 
 std::vector<int> read_windows(const Fields& fields, const std::vector<bool>& sliding) {
-  const std::size_t layers = sliding.size();
   const bool used = fields.flag("use_sliding_window", false) && fields.has("sliding_window");
-  const int window = used ? static_cast<int>(fields.integer("sliding_window", 1, INT32_MAX)) : 0;
-  std::vector<int> windows(layers, 0);
-  if (fields.has("layer_types")) {
-    const std::vector<std::string> types = fields.texts("layer_types");
-    if (types.size() < layers) fields.wrong("layer_types", fmt::format("a list of {}", layers));
-    for (std::size_t layer = 0; layer < layers; ++layer) {
-      if (types[layer] == "full_attention") continue;
-      if (types[layer] != "sliding_attention") {
-        fields.unsupported("layer_types",
-                           "but plumb knows only full_attention and sliding_attention in it");
-      }
-      if (!used) {
-        fields.wrong("layer_types", "without sliding_attention, as there is no sliding window");
-      }
-      windows[layer] = window;
-    }
-  } else {
-    for (std::size_t layer = 0; layer < layers; ++layer)
-      windows[layer] = sliding[layer] ? window : 0;
-  }
-  for (const int width : windows) {
-    if (width > 0) return windows;
-  }
-  return {};
+  return windows_of(fields, sliding,
+                    used ? static_cast<int>(fields.integer("sliding_window", 1, INT32_MAX)) : 0);
+}
+
+std::vector<int> read_layer_windows(const Fields& fields, const std::vector<bool>& sliding,
+                                    int fallback) {
+  // null means no window, whereas a file without the field has the usual one.
+  const bool absent = !fields.json().contains("sliding_window");
+  const int window =
+      absent || fields.has("sliding_window")
+          ? static_cast<int>(fields.integer("sliding_window", 1, INT32_MAX, fallback))
+          : 0;
+  return windows_of(fields, sliding, window);
 }
 
 void write_windows(const ModelConfig& config, Json& json) {
+  write_layer_windows(config, json);
+  const bool used = json["sliding_window"] != nullptr;
+  json["use_sliding_window"] = used;
+  if (!used) json.erase("layer_types");
+}
+
+void write_layer_windows(const ModelConfig& config, Json& json) {
   int width = 0;
   Json types = Json::array();
-  for (const int window : config.windows) {
+  for (int layer = 0; layer < config.layers; ++layer) {
+    const int window = config.windows.empty() ? 0 : config.windows[static_cast<std::size_t>(layer)];
     if (width == 0) width = window;
     types.push_back(window > 0 ? "sliding_attention" : "full_attention");
   }
-  json["use_sliding_window"] = width > 0;
   json["sliding_window"] = width > 0 ? Json(width) : Json();
-  if (width > 0) json["layer_types"] = types;
+  json["layer_types"] = types;
 }
 
 }  // namespace plumb

@@ -19,8 +19,11 @@ const char* to_string(Weight weight) noexcept {
     case Weight::v_bias: return "v_bias";
     case Weight::q_norm: return "q_norm";
     case Weight::k_norm: return "k_norm";
+    case Weight::sinks: return "sinks";
+    case Weight::z_gate: return "z_gate";
     case Weight::out: return "out";
     case Weight::out_bias: return "out_bias";
+    case Weight::ln1_post: return "ln1_post";
     case Weight::ln2: return "ln2";
     case Weight::ln2_bias: return "ln2_bias";
     case Weight::gate: return "gate";
@@ -29,6 +32,7 @@ const char* to_string(Weight weight) noexcept {
     case Weight::up_bias: return "up_bias";
     case Weight::down: return "down";
     case Weight::down_bias: return "down_bias";
+    case Weight::ln2_post: return "ln2_post";
     case Weight::final_norm: return "final_norm";
     case Weight::final_norm_bias: return "final_norm_bias";
     case Weight::unembed: return "unembed";
@@ -38,12 +42,13 @@ const char* to_string(Weight weight) noexcept {
 
 const std::vector<Weight>& all_weights() {
   static const std::vector<Weight> weights = {
-      Weight::embed,   Weight::pos_embed, Weight::ln1,        Weight::ln1_bias,
-      Weight::q,       Weight::q_bias,    Weight::k,          Weight::k_bias,
-      Weight::v,       Weight::v_bias,    Weight::q_norm,     Weight::k_norm,
-      Weight::out,     Weight::out_bias,  Weight::ln2,        Weight::ln2_bias,
-      Weight::gate,    Weight::gate_bias, Weight::up,         Weight::up_bias,
-      Weight::down,    Weight::down_bias, Weight::final_norm, Weight::final_norm_bias,
+      Weight::embed,     Weight::pos_embed, Weight::ln1,        Weight::ln1_bias,
+      Weight::q,         Weight::q_bias,    Weight::k,          Weight::k_bias,
+      Weight::v,         Weight::v_bias,    Weight::q_norm,     Weight::k_norm,
+      Weight::sinks,     Weight::z_gate,    Weight::out,        Weight::out_bias,
+      Weight::ln1_post,  Weight::ln2,       Weight::ln2_bias,   Weight::gate,
+      Weight::gate_bias, Weight::up,        Weight::up_bias,    Weight::down,
+      Weight::down_bias, Weight::ln2_post,  Weight::final_norm, Weight::final_norm_bias,
       Weight::unembed,
   };
   return weights;
@@ -71,18 +76,23 @@ std::vector<std::int64_t> weight_shape(const ModelConfig& config, Weight weight,
   const std::int64_t queries = std::int64_t{config.heads} * config.d_head;
   const std::int64_t keys = std::int64_t{config.kv_heads} * config.d_head;
   const auto when = [](bool exists, Shape shape) { return exists ? shape : Shape(); };
-  const bool layer_norm = config.norm == Norm::layer;
+  const bool reads = config.norm_place != NormPlace::after && config.norm_gain;
+  const bool writes = config.norm_place != NormPlace::before && config.norm_gain;
+  const bool biased = config.norm == Norm::layer && config.norm_bias;
+  const bool whole = config.qk_norm == QkNorm::whole;
   switch (weight) {
     case Weight::embed: return {config.vocab, d_model};
     case Weight::unembed: return when(!config.tied, {config.vocab, d_model});
     case Weight::pos_embed:
       return when(config.positions == Positions::learned, {config.context, d_model});
-    case Weight::ln1:
-    case Weight::ln2:
-    case Weight::final_norm: return {d_model};
-    case Weight::ln1_bias:
-    case Weight::ln2_bias:
-    case Weight::final_norm_bias: return when(layer_norm, {d_model});
+    case Weight::ln1: return when(reads, {d_model});
+    case Weight::ln2: return when(reads && !config.shared_norm, {d_model});
+    case Weight::ln1_bias: return when(reads && biased, {d_model});
+    case Weight::ln2_bias: return when(reads && biased && !config.shared_norm, {d_model});
+    case Weight::ln1_post:
+    case Weight::ln2_post: return when(writes, {d_model});
+    case Weight::final_norm: return when(config.norm_gain, {d_model});
+    case Weight::final_norm_bias: return when(config.norm_gain && biased, {d_model});
     case Weight::q: return {queries, d_model};
     case Weight::k:
     case Weight::v: return {keys, d_model};
@@ -90,7 +100,11 @@ std::vector<std::int64_t> weight_shape(const ModelConfig& config, Weight weight,
     case Weight::k_bias:
     case Weight::v_bias: return when(config.qkv_bias, {keys});
     case Weight::q_norm:
-    case Weight::k_norm: return when(config.qk_norm, {config.d_head});
+      return when(config.qk_norm != QkNorm::none, {whole ? queries : config.d_head});
+    case Weight::k_norm:
+      return when(config.qk_norm != QkNorm::none, {whole ? keys : config.d_head});
+    case Weight::sinks: return when(config.sink_logits, {config.heads});
+    case Weight::z_gate: return when(config.gated_attention, {queries, d_model});
     case Weight::out: return {d_model, queries};
     case Weight::out_bias: return when(config.out_bias, {d_model});
     case Weight::gate: return when(config.gated_mlp, {config.d_mlp, d_model});

@@ -11,9 +11,10 @@ namespace plumb {
 struct DecoderInputs {
   const Model& model;
   const Plan& plan;
-  RopeTable rope = {};        ///< where the model rotates
-  at::Tensor positions = {};  ///< [T] int64
-  bool lone = false;          ///< the run has one tile: share its matrix products among threads
+  RopeTable rope = {};         ///< where the model rotates
+  RopeTable window_rope = {};  ///< where layers with a window rotate in their own way
+  at::Tensor positions = {};   ///< [T] int64
+  bool lone = false;           ///< the run has one tile: share its matrix products among threads
 };
 
 /// Runs one tile, calling `tap` at every site. Returns the logits [b, T, vocab], or an undefined

@@ -73,6 +73,20 @@ std::int64_t axis_size(Axis axis, const ModelConfig& config, const Tokens& token
   return 1;
 }
 
+const char* why_absent(Part part) {
+  switch (part) {
+    case Part::pos_embed: return "the model has no learned positions";
+    case Part::ln1_scale: return "attention has no norm on what it reads";
+    case Part::ln2_scale: return "the MLP has no norm on what it reads";
+    case Part::ln1_post_scale: return "attention has no norm on what it writes";
+    case Part::ln2_post_scale: return "the MLP has no norm on what it writes";
+    case Part::sink_mass: return "the heads have no sink logits";
+    case Part::z_gate: return "attention is not gated";
+    case Part::mlp_up: return "the MLP is not gated";
+    default: return "the model has no such part";
+  }
+}
+
 class SiteCheck {
  public:
   SiteCheck(const Model& model, const Tokens& tokens, const Plan& plan)
@@ -137,12 +151,9 @@ class SiteCheck {
       refuse(ErrorKind::bad_argument,
              fmt::format("{} does not exist: the model has layers 0-{}", name, config_.layers - 1));
     }
-    if (site.part == Part::pos_embed && config_.positions != Positions::learned) {
+    if (!has_part(config_, site.part, site.layer)) {
       refuse(ErrorKind::bad_argument,
-             "pos_embed does not exist: the model has no learned positions");
-    }
-    if (site.part == Part::mlp_up && !config_.gated_mlp) {
-      refuse(ErrorKind::bad_argument, fmt::format("{} does not exist: the MLP is not gated", name));
+             fmt::format("{} does not exist: {}", name, why_absent(site.part)));
     }
   }
 
@@ -248,6 +259,20 @@ void check_edit(const Intervention& intervention, std::vector<std::int64_t> shap
 }
 
 }  // namespace
+
+bool has_part(const ModelConfig& config, Part part, int) {
+  switch (part) {
+    case Part::pos_embed: return config.positions == Positions::learned;
+    case Part::ln1_scale:
+    case Part::ln2_scale: return config.norm_place != NormPlace::after;
+    case Part::ln1_post_scale:
+    case Part::ln2_post_scale: return config.norm_place != NormPlace::before;
+    case Part::sink_mass: return config.sink_logits;
+    case Part::z_gate: return config.gated_attention;
+    case Part::mlp_up: return config.gated_mlp;
+    default: return true;
+  }
+}
 
 void check(const Model& model, const Tokens& tokens, const Plan& plan) {
   const auto& config = model.config();

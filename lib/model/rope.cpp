@@ -73,6 +73,11 @@ RopeTable make_rope_table(const Rope& rope, const std::vector<std::int64_t>& pos
     if (rope.scaling == RopeScaling::linear) frequency /= rope.factor;
     if (rope.scaling == RopeScaling::llama3) frequency = llama3_frequency(rope, pair);
     if (rope.scaling == RopeScaling::yarn) frequency = yarn_frequency(rope, pair);
+    if (rope.scaling == RopeScaling::longrope) {
+      const auto& divisors =
+          length > rope.original_context ? rope.long_factors : rope.short_factors;
+      frequency /= divisors[static_cast<std::size_t>(pair)];
+    }
     for (std::int64_t t = 0; t < count; ++t) {
       const double angle = static_cast<double>(positions[static_cast<std::size_t>(t)]) * frequency;
       cosine[t * pairs + pair] = std::cos(angle) * rope.attention_factor;

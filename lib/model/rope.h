@@ -19,7 +19,8 @@ struct RopeTable {
 /// Tables for these position ids, computed in float64 and rounded once to `options`.
 /// Scaling as the reference implementations define it: linear divides positions, dynamic raises the
 /// base when the sequence is longer than the original context, llama3 and yarn divide the slow
-/// frequencies (arXiv:2309.00071 for yarn).
+/// frequencies (arXiv:2309.00071 for yarn), longrope divides each frequency by a factor of its own,
+/// one of two lists by the length of the sequence.
 RopeTable make_rope_table(const Rope& rope, const std::vector<std::int64_t>& positions,
                           const at::TensorOptions& options);
 

@@ -73,8 +73,11 @@ Run run(const Model& model, const Tokens& tokens, const Plan& plan) {
   const auto options = at::TensorOptions().dtype(model.dtype()).device(model.device());
   DecoderInputs inputs{.model = model, .plan = plan};
   inputs.positions = at::tensor(positions, at::kLong).to(model.device());
-  if (config.positions == Positions::rope)
+  if (config.positions == Positions::rope) {
     inputs.rope = make_rope_table(config.rope, positions, options);
+    if (config.window_rope.dims > 0)
+      inputs.window_rope = make_rope_table(config.window_rope, positions, options);
+  }
   const at::Tensor ids = tokens.ids.to(model.device());
   const at::Tensor lengths =
       (tokens.lengths.defined() ? tokens.lengths

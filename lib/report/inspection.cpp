@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "plumb/model.h"
 #include "plumb/site.h"
 
 namespace plumb::report {
@@ -17,6 +18,7 @@ std::string show(const Rope& rope) {
     case RopeScaling::dynamic: text += fmt::format(", dynamic scaling by {:g}", rope.factor); break;
     case RopeScaling::llama3: text += fmt::format(", llama3 scaling by {:g}", rope.factor); break;
     case RopeScaling::yarn: text += fmt::format(", yarn scaling by {:g}", rope.factor); break;
+    case RopeScaling::longrope: text += ", longrope scaling"; break;
   }
   return text;
 }
@@ -25,11 +27,14 @@ std::string show_positions(const ModelConfig& config) {
   switch (config.positions) {
     case Positions::learned: return "learned table";
     case Positions::none: return "none";
+    case Positions::alibi: return fmt::format("alibi, slopes down to 2^-{:g}", config.alibi_bias);
     case Positions::rope: break;
   }
   const auto still = std::count(config.rope_layers.begin(), config.rope_layers.end(), 0);
   std::string text = show(config.rope);
   if (still > 0) text += fmt::format(", none in {} blocks", still);
+  if (config.window_rope.dims > 0)
+    text += fmt::format("; {} in blocks with a window", show(config.window_rope));
   return text;
 }
 
@@ -75,10 +80,42 @@ std::int64_t size_of(Axis axis, const ModelConfig& config) {
   return 0;
 }
 
-bool has(const ModelConfig& config, Part part) {
-  if (part == Part::pos_embed) return config.positions == Positions::learned;
-  if (part == Part::mlp_up) return config.gated_mlp;
-  return true;
+std::string show_norm(const ModelConfig& config) {
+  std::string text = config.norm == Norm::rms ? "rms" : "layer";
+  text += fmt::format(", epsilon {:g}", config.norm_eps);
+  if (config.norm_place == NormPlace::after) text += ", on what attention and MLP write";
+  if (config.norm_place == NormPlace::both) text += ", on what attention and MLP read and write";
+  if (!config.norm_gain) text += ", without gains";
+  if (config.norm == Norm::layer && config.norm_gain && !config.norm_bias)
+    text += ", without biases";
+  return text;
+}
+
+const char* show(QkNorm norm) {
+  switch (norm) {
+    case QkNorm::none: return "no";
+    case QkNorm::head: return "yes";
+    case QkNorm::whole: return "over all heads at once";
+  }
+  return "";
+}
+
+// Switches that few models set.
+void add_rare(const ModelConfig& config, std::vector<std::pair<std::string, std::string>>& rows) {
+  if (config.parallel) {
+    rows.emplace_back("block", config.shared_norm ? "attention and MLP in parallel, one norm"
+                                                  : "attention and MLP in parallel");
+  }
+  const auto number = [&](const char* name, double value, double usual) {
+    if (value != usual) rows.emplace_back(name, fmt::format("{:g}", value));
+  };
+  number("embed_scale", config.embed_scale, 1.0);
+  number("attention_scale", config.attention_scale, 0.0);
+  number("score_cap", config.score_cap, 0.0);
+  number("logit_cap", config.logit_cap, 0.0);
+  number("qkv_clip", config.qkv_clip, 0.0);
+  if (config.sink_logits) rows.emplace_back("sink_logits", "one for each head");
+  if (config.gated_attention) rows.emplace_back("attention_gate", "sigmoid, channel by channel");
 }
 
 }  // namespace
@@ -89,19 +126,19 @@ Inspection look_at(const Checkpoint& checkpoint) {
   found.switches = {
       {"attention", fmt::format("{} query heads, {} key heads of width {}", config.heads,
                                 config.kv_heads, config.d_head)},
-      {"qk_norm", config.qk_norm ? "yes" : "no"},
+      {"qk_norm", show(config.qk_norm)},
       {"window", show_windows(config.windows)},
       {"positions", show_positions(config)},
-      {"norm", fmt::format("{}, epsilon {:g}", config.norm == Norm::rms ? "rms" : "layer",
-                           config.norm_eps)},
+      {"norm", show_norm(config)},
       {"mlp", fmt::format("{}{}, width {}", config.gated_mlp ? "gated " : "",
                           show(config.activation), config.d_mlp)},
       {"biases", show_biases(config)},
       {"unembedding", config.tied ? "tied to the embedding" : "its own"},
   };
+  add_rare(config, found.switches);
   for (int i = 0; i < part_count; ++i) {
     const auto part = static_cast<Part>(i);
-    if (!has(config, part)) continue;
+    if (!has_part(config, part)) continue;
     SiteShape site;
     site.name = to_string(part);
     site.tl_name = tl_name({part, 0});

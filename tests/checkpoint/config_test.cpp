@@ -201,9 +201,9 @@ TEST(RopeConfig, RefusesUnknownTypesAndMissingNumbers) {
 
 TEST(QwenConfig, HasItsBiasesAndNorms) {
   const ModelConfig qwen2 = read("qwen2", llama_json());
-  EXPECT_TRUE(qwen2.qkv_bias && !qwen2.out_bias && !qwen2.qk_norm);
+  EXPECT_TRUE(qwen2.qkv_bias && !qwen2.out_bias && qwen2.qk_norm == QkNorm::none);
   const ModelConfig qwen3 = read("qwen3", llama_json());
-  EXPECT_TRUE(!qwen3.qkv_bias && qwen3.qk_norm);
+  EXPECT_TRUE(!qwen3.qkv_bias && qwen3.qk_norm == QkNorm::head);
   EXPECT_EQ(qwen3.d_head, 128);
 }
 

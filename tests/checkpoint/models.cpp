@@ -33,7 +33,7 @@ ModelConfig small_config(const std::string& family) {
     config.qkv_bias = true;
     config.windows = {0, 5};
   } else if (family == "qwen3") {
-    config.qk_norm = true;
+    config.qk_norm = QkNorm::head;
     config.d_head = config.rope.dims = 6;
   } else if (family == "mistral") {
     config.windows = {7, 7};

@@ -111,13 +111,13 @@ TEST(WriteCheckpoint, RefusesConfigsThatTheFamilyCannotExpress) {
   config.windows = {4, 5};
   refuses(config, "windows");
   config = small_config("qwen2");
-  config.qk_norm = true;
+  config.qk_norm = QkNorm::head;
   refuses(config, "qk_norm");
   config = small_config("gpt2");
   config.gated_mlp = true;
   refuses(config, "gated_mlp");
   config = small_config("llama");
-  config.family = "gemma";
+  config.family = "bloom";
   refuses(config, "\"gemma\"");
 }
 

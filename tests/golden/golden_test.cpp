@@ -30,14 +30,48 @@ constexpr double tolerance_double = 1e-12;
 // by the large attention scores of these weights.
 constexpr double tolerance_float = 1e-5;
 
-// "llama_padded", "gpt2_relu_padded" hold rows of unequal length; "llama_rope_dynamic" is longer
-// than its model's context; the "window" cases are longer than their windows.
-const std::vector<std::string> cases = {
-    "gpt2_gelu_bare",    "gpt2_gelu_new",   "gpt2_relu_padded",      "llama_bias_untied",
-    "llama_gqa_tied",    "llama_padded",    "llama_rope_dynamic",    "llama_rope_linear",
-    "llama_rope_llama3", "llama_rope_yarn", "llama_rope_yarn_exact", "mistral_full",
-    "mistral_window",    "qwen2_tied",      "qwen2_window",          "qwen3_tied",
-    "qwen3_untied",      "smollm3_nope"};
+// "llama_padded", "gpt2_relu_padded" and some others hold rows of unequal length;
+// "llama_rope_dynamic" is longer than its model's context; all windows are shorter than the rows.
+const std::vector<std::string> cases = {"gpt2_gelu_bare",
+                                        "gpt2_gelu_new",
+                                        "gpt2_relu_padded",
+                                        "llama_bias_untied",
+                                        "llama_gqa_tied",
+                                        "llama_padded",
+                                        "llama_rope_dynamic",
+                                        "llama_rope_linear",
+                                        "llama_rope_llama3",
+                                        "llama_rope_yarn",
+                                        "llama_rope_yarn_exact",
+                                        "mistral_full",
+                                        "mistral_window",
+                                        "qwen2_tied",
+                                        "qwen2_window",
+                                        "qwen3_tied",
+                                        "qwen3_untied",
+                                        "smollm3_nope",
+                                        "gemma2_caps",
+                                        "gemma2_scores_capped",
+                                        "gemma3_old_form",
+                                        "gemma3_two_ropes",
+                                        "gemma_gelu_untied",
+                                        "gemma_mqa",
+                                        "gpt_neo_local",
+                                        "gpt_neo_padded",
+                                        "gpt_neox_parallel",
+                                        "gpt_neox_sequential",
+                                        "mpt_alibi",
+                                        "mpt_six_heads",
+                                        "olmo2_gqa",
+                                        "olmo2_tied",
+                                        "olmo3_yarn",
+                                        "olmo_clipped",
+                                        "olmo_tied",
+                                        "opt_plain_norms",
+                                        "opt_relu",
+                                        "phi3_longrope_long",
+                                        "phi3_longrope_short",
+                                        "phi3_partial"};
 
 std::filesystem::path golden_dir() { return test::source_dir() / "tests" / "golden"; }
 
@@ -126,7 +160,9 @@ TEST_P(PaddedGolden, DoesNotDependOnThePaddingIds) {
 INSTANTIATE_TEST_SUITE_P(Decoder, Golden, testing::ValuesIn(cases),
                          [](const auto& info) { return info.param; });
 
-INSTANTIATE_TEST_SUITE_P(Decoder, PaddedGolden, testing::Values("gpt2_relu_padded", "llama_padded"),
+INSTANTIATE_TEST_SUITE_P(Decoder, PaddedGolden,
+                         testing::Values("gpt2_relu_padded", "llama_padded", "gemma3_old_form",
+                                         "gpt_neo_padded", "mpt_alibi", "opt_plain_norms"),
                          [](const auto& info) { return info.param; });
 
 TEST(GoldenFiles, AreAllCompared) {

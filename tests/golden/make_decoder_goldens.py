@@ -36,6 +36,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch.overrides import TorchFunctionMode
 
+import dense_families
+
 LAYERS = 3
 VOCAB = 61
 LENGTH = 11
@@ -117,6 +119,7 @@ CASES = {
         dict(activation_function="relu", n_inner=24, tie_word_embeddings=False),
         {"lengths": [11, 7]}),
 }
+CASES |= dense_families.CASES  # option `old`: dense_families.make_old
 STORAGE = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -130,7 +133,8 @@ def random_weights(case, model, storage):
         values = torch.from_numpy(noise.standard_normal(tuple(old.shape)))
         is_norm = "norm" in name or ".ln_" in name
         if is_norm and name.endswith("weight"):
-            values = 1.0 + 0.25 * values
+            stored_less_one = model.config.model_type.startswith("gemma")
+            values = 0.25 * values + (0.0 if stored_less_one else 1.0)
         elif name.endswith("bias"):
             values = 0.5 * values
         elif "embed" in name or ".wte" in name or ".wpe" in name:
@@ -139,9 +143,9 @@ def random_weights(case, model, storage):
             values = 0.4 * values
         state[name] = values.to(storage)
     if model.config.tie_word_embeddings:
+        embedding = model.get_input_embeddings().weight
         state["lm_head.weight"] = state[
-            "transformer.wte.weight" if model.config.model_type == "gpt2"
-            else "model.embed_tokens.weight"]
+            next(name for name, value in model.named_parameters() if value is embedding)]
     return state
 
 
@@ -174,7 +178,7 @@ def make_bare(path, context):
 
 def write_checkpoint(case, folder):
     kind, storage, changes, options = CASES[case]
-    base = GPT2 if kind == "gpt2" else ROTARY
+    base = GPT2 if kind == "gpt2" else dense_families.BASES.get(kind, ROTARY)
     config = transformers.AutoConfig.for_model(kind, **{**base, **changes})
     config._attn_implementation = "eager"
     model = transformers.AutoModelForCausalLM.from_config(config).to(STORAGE[storage])
@@ -184,6 +188,8 @@ def write_checkpoint(case, folder):
     model.save_pretrained(folder, max_shard_size="20KB" if options.get("shard") else "1GB")
     if options.get("legacy"):
         make_legacy(folder / "config.json", options.get("type_key", False))
+    if options.get("old"):
+        dense_families.make_old(folder)
     if options.get("bare"):
         make_bare(folder / "model.safetensors", config.n_positions)
     (folder / "generation_config.json").unlink(missing_ok=True)
@@ -207,8 +213,9 @@ class Lift(TorchFunctionMode):
 def reference(folder, tokens, lengths):
     model = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float64, attn_implementation="eager").eval()
-    is_gpt2 = model.config.model_type == "gpt2"
-    blocks = model.transformer.h if is_gpt2 else model.model.layers
+    decoder = model.base_model.decoder if model.config.model_type == "opt" else model.base_model
+    blocks = next(getattr(decoder, name) for name in ("layers", "h", "blocks")
+                  if hasattr(decoder, name))
     out = {}
 
     def entering(layer):
@@ -222,10 +229,12 @@ def reference(folder, tokens, lengths):
     for layer, block in enumerate(blocks):
         block.register_forward_pre_hook(entering(layer), with_kwargs=True)
     blocks[-1].register_forward_hook(leaving)
+    if model.config.model_type == "mpt":
+        dense_families.heed_alibi_bias_max(decoder)
     mask = (torch.arange(tokens.shape[1])[None] < torch.tensor(lengths)[:, None]).long()
     with torch.no_grad(), Lift():
-        if not is_gpt2:
-            model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
+        if hasattr(decoder, "rotary_emb"):
+            decoder.rotary_emb = type(decoder.rotary_emb)(model.config)
         result = model(torch.from_numpy(tokens), attention_mask=mask, output_attentions=True,
                        use_cache=False)
     out["logits"] = result.logits
@@ -391,7 +400,9 @@ def independent(folder, tokens):
     weights = {}
     for path in folder.glob("model*.safetensors"):
         weights.update({k: v.double().numpy() for k, v in load_file(path).items()})
-    forward = gpt2_forward if config["model_type"] == "gpt2" else rotary_forward
+    kind = config["model_type"]
+    usual = gpt2_forward if kind == "gpt2" else rotary_forward
+    forward = dense_families.FORWARDS.get(kind, usual)
     return forward(config, weights, tokens)
 
 

@@ -13,6 +13,7 @@
 #include "plumb/plant.h"
 #include "plumb/run.h"
 #include "support/naive_decoder.h"
+#include "support/toy_model.h"
 
 namespace plumb::test {
 namespace {
@@ -44,7 +45,7 @@ std::map<std::string, ModelConfig> kinds() {
   all["biases"] = base();
   all["biases"].qkv_bias = all["biases"].out_bias = all["biases"].mlp_bias = true;
   all["qk_norm"] = base();
-  all["qk_norm"].qk_norm = true;
+  all["qk_norm"].qk_norm = QkNorm::head;
   all["windows"] = base();
   all["windows"].windows = {0, 3, 5};
   all["no_rope_layer"] = base();
@@ -67,6 +68,14 @@ std::map<std::string, ModelConfig> kinds() {
   all["yarn"].rope.factor = 4.0;
   all["yarn"].rope.attention_factor = 1.1;
   all["yarn"].rope.original_context = 64;
+  all["longrope"] = base();
+  all["longrope"].rope.scaling = RopeScaling::longrope;
+  all["longrope"].rope.attention_factor = 1.2;
+  all["longrope"].rope.original_context = 16;  // the inputs are longer
+  all["longrope"].rope.short_factors = {1.0, 1.0, 1.5, 2.0};
+  all["longrope"].rope.long_factors = {1.0, 2.0, 3.0, 5.0};
+  for (const ModelConfig& config : unusual_configs())
+    all[config.family + std::to_string(config.heads)] = config;
   ModelConfig gpt2 = base();
   gpt2.family = "gpt2";
   gpt2.kv_heads = 4;

@@ -34,11 +34,43 @@ struct Naive {
   }
 
   at::Tensor norm(const at::Tensor& x, Weight gain, Weight bias, int layer) const {
-    if (config.norm == Norm::rms) return rms(x, weight(gain, layer));
+    const at::Tensor one = at::ones({1}, at::kDouble);
+    const at::Tensor factor = config.norm_gain ? weight(gain, layer) : one;
+    if (config.norm == Norm::rms) return rms(x, factor);
     const at::Tensor centred = x - at::mean(x, {-1}, true);
     const at::Tensor variance = at::mean(centred * centred, {-1}, true);
-    return centred / at::sqrt(variance + config.norm_eps) * weight(gain, layer) +
-           weight(bias, layer);
+    const at::Tensor result = centred / at::sqrt(variance + config.norm_eps) * factor;
+    return config.norm_gain && config.norm_bias ? result + weight(bias, layer) : result;
+  }
+
+  // What a sublayer reads and what it adds to the stream, under the norms the model has there.
+  at::Tensor reading(const at::Tensor& x, Weight gain, Weight bias, int layer) const {
+    return config.norm_place == NormPlace::after ? x : norm(x, gain, bias, layer);
+  }
+  at::Tensor writing(const at::Tensor& x, Weight gain, int layer) const {
+    return config.norm_place == NormPlace::before ? x : norm(x, gain, gain, layer);
+  }
+
+  static at::Tensor capped(const at::Tensor& x, double cap) {
+    return cap > 0 ? cap * at::tanh(x / cap) : x;
+  }
+
+  at::Tensor clipped(const at::Tensor& x) const {
+    if (config.qkv_clip == 0) return x;
+    return at::minimum(at::maximum(x, at::full({1}, -config.qkv_clip, at::kDouble)),
+                       at::full({1}, config.qkv_clip, at::kDouble));
+  }
+
+  // Bias per step of distance of one head: a geometric series; where the heads are not a power of
+  // two, the odd members of the next finer series follow its even ones.
+  double slope(int head) const {
+    int power = 1;
+    while (power < config.heads) power *= 2;
+    int member = head + 1;
+    if (power != config.heads) {
+      member = head < power / 2 ? 2 * (head + 1) : 2 * (head - power / 2) + 1;
+    }
+    return 1.0 / std::pow(2.0, config.alibi_bias * member / power);
   }
 
   at::Tensor activate(const at::Tensor& x) const {
@@ -54,9 +86,8 @@ struct Naive {
   }
 
   // Turns per position of each pair of channels, and the factor on cosines and sines.
-  std::pair<std::vector<double>, double> rotation(std::int64_t length) const {
+  static std::pair<std::vector<double>, double> rotation(const Rope& rope, std::int64_t length) {
     constexpr double turn = 2.0 * std::numbers::pi;
-    const Rope& rope = config.rope;
     const double dims = rope.dims;
     double theta = rope.theta;
     const double original = rope.original_context;
@@ -98,15 +129,21 @@ struct Naive {
         const double ramp = std::clamp((pair - low) / (high - low), 0.0, 1.0);
         rate = rate * (1.0 - ramp) + rate / rope.factor * ramp;
       }
+      if (rope.scaling == RopeScaling::longrope) {
+        const bool longer = static_cast<double>(length) > original;
+        rate /=
+            (longer ? rope.long_factors : rope.short_factors).at(static_cast<std::size_t>(pair));
+      }
       rates.push_back(rate);
     }
-    return {rates, rope.scaling == RopeScaling::yarn ? rope.attention_factor : 1.0};
+    const bool scaled = rope.scaling == RopeScaling::yarn || rope.scaling == RopeScaling::longrope;
+    return {rates, scaled ? rope.attention_factor : 1.0};
   }
 
   // Pair by pair; x is [B, T, heads, d_head].
-  at::Tensor rotate(const at::Tensor& x) const {
+  at::Tensor rotate(const at::Tensor& x, const Rope& rope) const {
     const std::int64_t length = x.size(1);
-    const auto [rates, factor] = rotation(options.first_position + length);
+    const auto [rates, factor] = rotation(rope, options.first_position + length);
     const at::Tensor position =
         at::arange(options.first_position, options.first_position + length, x.options())
             .view({1, length, 1});
@@ -128,27 +165,35 @@ struct Naive {
     const ModelConfig& c = config;
     const std::int64_t batch = stream.size(0);
     const std::int64_t length = stream.size(1);
-    const at::Tensor x = norm(stream, Weight::ln1, Weight::ln1_bias, layer);
+    const at::Tensor x = reading(stream, Weight::ln1, Weight::ln1_bias, layer);
     at::Tensor q = linear(x, Weight::q, Weight::q_bias, c.qkv_bias, layer);
     at::Tensor k = linear(x, Weight::k, Weight::k_bias, c.qkv_bias, layer);
     at::Tensor v = linear(x, Weight::v, Weight::v_bias, c.qkv_bias, layer);
-    q = q.reshape({batch, length, c.heads, c.d_head});
-    k = k.reshape({batch, length, c.kv_heads, c.d_head});
-    v = v.reshape({batch, length, c.kv_heads, c.d_head});
-    if (c.qk_norm) {
+    if (c.qk_norm == QkNorm::whole) {
       q = rms(q, weight(Weight::q_norm, layer));
       k = rms(k, weight(Weight::k_norm, layer));
     }
+    q = q.reshape({batch, length, c.heads, c.d_head});
+    k = k.reshape({batch, length, c.kv_heads, c.d_head});
+    v = v.reshape({batch, length, c.kv_heads, c.d_head});
+    if (c.qk_norm == QkNorm::head) {
+      q = rms(q, weight(Weight::q_norm, layer));
+      k = rms(k, weight(Weight::k_norm, layer));
+    }
+    q = clipped(q);
+    k = clipped(k);
+    v = clipped(v);
     const auto index = static_cast<std::size_t>(layer);
+    const int window = c.windows.empty() ? 0 : c.windows[index];
     if (c.positions == Positions::rope && (c.rope_layers.empty() || c.rope_layers[index] != 0)) {
-      q = rotate(q);
-      k = rotate(k);
+      const Rope& rope = window > 0 && c.window_rope.dims > 0 ? c.window_rope : c.rope;
+      q = rotate(q, rope);
+      k = rotate(k, rope);
     }
     hook(Part::q, layer, q);
     hook(Part::k, layer, k);
     hook(Part::v, layer, v);
 
-    const int window = c.windows.empty() ? 0 : c.windows[index];
     const at::Tensor place = at::arange(length, at::kLong);
     const at::Tensor back = place.unsqueeze(1) - place.unsqueeze(0);  // query minus key
     at::Tensor hidden = back < 0;
@@ -158,13 +203,23 @@ struct Naive {
     std::vector<at::Tensor> each;
     for (int h = 0; h < c.heads; ++h) {
       const at::Tensor keys = k.select(2, h / group);
-      const at::Tensor score = at::matmul(q.select(2, h), keys.transpose(1, 2)) /
-                               std::sqrt(static_cast<double>(c.d_head));
+      at::Tensor score = at::matmul(q.select(2, h), keys.transpose(1, 2));
+      score = c.attention_scale > 0 ? score * c.attention_scale
+                                    : score / std::sqrt(static_cast<double>(c.d_head));
+      score = capped(score, c.score_cap);
+      if (c.positions == Positions::alibi) score = score - back.to(at::kDouble) * slope(h);
       each.push_back(score.masked_fill(hidden, -std::numeric_limits<double>::infinity()));
     }
     at::Tensor scores = at::stack(each, 1);
     hook(Part::scores, layer, scores);
-    at::Tensor pattern = at::softmax(scores, -1);
+    at::Tensor pattern;
+    if (c.sink_logits) {
+      const at::Tensor extra =
+          weight(Weight::sinks, layer).view({1, c.heads, 1, 1}).expand({batch, c.heads, length, 1});
+      pattern = at::softmax(at::cat({scores, extra}, -1), -1).narrow(-1, 0, length);
+    } else {
+      pattern = at::softmax(scores, -1);
+    }
     hook(Part::pattern, layer, pattern);
     run.patterns.push_back(pattern);
 
@@ -173,21 +228,28 @@ struct Naive {
       mixed.push_back(at::matmul(pattern.select(1, h), v.select(2, h / group)));
     }
     at::Tensor z = at::stack(mixed, 2);
+    if (c.gated_attention) {
+      const at::Tensor gate = linear(x, Weight::z_gate, Weight::z_gate, false, layer);
+      z = z / (1.0 + at::exp(-gate)).reshape(z.sizes());
+    }
     hook(Part::z, layer, z);
-    return linear(z.reshape({batch, length, c.heads * c.d_head}), Weight::out, Weight::out_bias,
-                  c.out_bias, layer);
+    return writing(linear(z.reshape({batch, length, c.heads * c.d_head}), Weight::out,
+                          Weight::out_bias, c.out_bias, layer),
+                   Weight::ln1_post, layer);
   }
 
   at::Tensor mlp(const at::Tensor& stream, int layer, NaiveRun& run) const {
     const bool biased = config.mlp_bias;
-    const at::Tensor x = norm(stream, Weight::ln2, Weight::ln2_bias, layer);
+    const at::Tensor x = config.shared_norm ? reading(stream, Weight::ln1, Weight::ln1_bias, layer)
+                                            : reading(stream, Weight::ln2, Weight::ln2_bias, layer);
     const at::Tensor up = linear(x, Weight::up, Weight::up_bias, biased, layer);
     at::Tensor post = config.gated_mlp
                           ? activate(linear(x, Weight::gate, Weight::gate_bias, biased, layer)) * up
                           : activate(up);
     hook(Part::mlp_post, layer, post);
     run.mlp_post.push_back(post);
-    return linear(post, Weight::down, Weight::down_bias, biased, layer);
+    return writing(linear(post, Weight::down, Weight::down_bias, biased, layer), Weight::ln2_post,
+                   layer);
   }
 };
 
@@ -199,7 +261,8 @@ NaiveRun naive_forward(const ModelConfig& config, const Model::Source& weights,
   NaiveRun run;
   const at::Tensor embedding = naive.weight(Weight::embed, 0);
   at::Tensor stream = embedding.index_select(0, ids.reshape({-1}))
-                          .reshape({ids.size(0), ids.size(1), config.d_model});
+                          .reshape({ids.size(0), ids.size(1), config.d_model}) *
+                      config.embed_scale;
   if (config.positions == Positions::learned) {
     stream =
         stream + naive.weight(Weight::pos_embed, 0).narrow(0, options.first_position, ids.size(1));
@@ -210,10 +273,11 @@ NaiveRun naive_forward(const ModelConfig& config, const Model::Source& weights,
     at::Tensor attention = naive.attention(stream, layer, run);
     naive.hook(Part::attn_out, layer, attention);
     run.attn_out.push_back(attention);
+    const at::Tensor before = stream;
     stream = stream + attention;
     naive.hook(Part::resid_mid, layer, stream);
     run.resid_mid.push_back(stream);
-    at::Tensor mlp = naive.mlp(stream, layer, run);
+    at::Tensor mlp = naive.mlp(config.parallel ? before : stream, layer, run);
     naive.hook(Part::mlp_out, layer, mlp);
     run.mlp_out.push_back(mlp);
     stream = stream + mlp;
@@ -222,7 +286,7 @@ NaiveRun naive_forward(const ModelConfig& config, const Model::Source& weights,
   }
   const at::Tensor last = naive.norm(stream, Weight::final_norm, Weight::final_norm_bias, 0);
   const at::Tensor unembed = config.tied ? embedding : naive.weight(Weight::unembed, 0);
-  run.logits = at::matmul(last, unembed.t());
+  run.logits = Naive::capped(at::matmul(last, unembed.t()), config.logit_cap);
   return run;
 }
 

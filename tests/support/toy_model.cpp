@@ -8,55 +8,10 @@ namespace plumb::test {
 
 namespace {
 
-std::vector<std::int64_t> shape_of(const ModelConfig& c, Weight weight) {
-  const std::int64_t queries = std::int64_t{c.heads} * c.d_head;
-  const std::int64_t keys = std::int64_t{c.kv_heads} * c.d_head;
-  switch (weight) {
-    case Weight::embed:
-    case Weight::unembed: return {c.vocab, c.d_model};
-    case Weight::pos_embed: return {c.context, c.d_model};
-    case Weight::q: return {queries, c.d_model};
-    case Weight::k:
-    case Weight::v: return {keys, c.d_model};
-    case Weight::q_bias: return {queries};
-    case Weight::k_bias:
-    case Weight::v_bias: return {keys};
-    case Weight::q_norm:
-    case Weight::k_norm: return {c.d_head};
-    case Weight::out: return {c.d_model, queries};
-    case Weight::gate:
-    case Weight::up: return {c.d_mlp, c.d_model};
-    case Weight::gate_bias:
-    case Weight::up_bias: return {c.d_mlp};
-    case Weight::down: return {c.d_model, c.d_mlp};
-    default: return {c.d_model};
-  }
-}
-
-bool exists(const ModelConfig& c, Weight weight) {
-  switch (weight) {
-    case Weight::pos_embed: return c.positions == Positions::learned;
-    case Weight::q_norm:
-    case Weight::k_norm: return c.qk_norm;
-    case Weight::q_bias:
-    case Weight::k_bias:
-    case Weight::v_bias: return c.qkv_bias;
-    case Weight::out_bias: return c.out_bias;
-    case Weight::gate: return c.gated_mlp;
-    case Weight::gate_bias: return c.gated_mlp && c.mlp_bias;
-    case Weight::up_bias:
-    case Weight::down_bias: return c.mlp_bias;
-    case Weight::ln1_bias:
-    case Weight::ln2_bias:
-    case Weight::final_norm_bias: return c.norm == Norm::layer;
-    case Weight::unembed: return !c.tied;
-    default: return true;
-  }
-}
-
 bool is_gain(Weight weight) {
   return weight == Weight::ln1 || weight == Weight::ln2 || weight == Weight::final_norm ||
-         weight == Weight::q_norm || weight == Weight::k_norm;
+         weight == Weight::ln1_post || weight == Weight::ln2_post || weight == Weight::q_norm ||
+         weight == Weight::k_norm;
 }
 
 }  // namespace
@@ -82,17 +37,71 @@ ModelConfig random_config(std::uint64_t seed) {
   config.qkv_bias = !llama || random.below(2) == 1;
   config.out_bias = !llama;
   config.mlp_bias = !llama;
-  config.qk_norm = llama && random.below(2) == 1;
+  if (llama && random.below(2) == 1) config.qk_norm = QkNorm::head;
   config.tied = random.below(2) == 1;
   return config;
 }
 
+std::vector<ModelConfig> unusual_configs() {
+  std::vector<ModelConfig> all;
+  const auto add = [&](const char* family, std::uint64_t seed, const auto& change) {
+    ModelConfig config = random_config(seed);
+    change(config);
+    config.family = family;
+    all.push_back(config);
+  };
+  add("gemma", 2, [](ModelConfig& c) {
+    c.norm_place = NormPlace::both;
+    c.windows.assign(static_cast<std::size_t>(c.layers), 4);
+    c.windows.front() = 0;
+    c.window_rope = {.theta = 100.0, .dims = c.d_head};
+    c.embed_scale = 3.0;
+    c.attention_scale = 0.7;
+    c.score_cap = 2.0;
+    c.logit_cap = 3.0;
+  });
+  add("olmo2", 4, [](ModelConfig& c) {
+    c.norm_place = NormPlace::after;
+    c.qk_norm = QkNorm::whole;
+  });
+  add("olmo", 6, [](ModelConfig& c) {
+    c.norm = Norm::layer;
+    c.norm_gain = false;
+    c.qkv_clip = 1.0;
+  });
+  add("neox", 8, [](ModelConfig& c) {
+    c.norm = Norm::layer;
+    c.parallel = true;
+    c.rope.dims = 2;
+  });
+  add("shared_norm", 10, [](ModelConfig& c) { c.parallel = c.shared_norm = true; });
+  for (const int heads : {4, 6}) {
+    add("alibi", 12, [heads](ModelConfig& c) {
+      c.norm = Norm::layer;
+      c.norm_bias = false;
+      c.positions = Positions::alibi;
+      c.heads = heads;
+      c.kv_heads = heads / 2;
+    });
+  }
+  add("gated", 14, [](ModelConfig& c) { c.gated_attention = true; });
+  add("sink_logits", 16, [](ModelConfig& c) { c.sink_logits = true; });
+  return all;
+}
+
+ModelConfig any_config(std::uint64_t index) {
+  static const std::vector<ModelConfig> unusual = unusual_configs();
+  const std::uint64_t drawn = static_cast<std::uint64_t>(config_kinds) - unusual.size();
+  return index < drawn ? random_config(index) : unusual.at(index - drawn);
+}
+
 Model toy_model(const ModelConfig& config, std::uint64_t seed, const LoadOptions& options) {
   const auto source = [config, seed](Weight weight, int layer) -> at::Tensor {
-    if (!exists(config, weight)) return {};
+    const std::vector<std::int64_t> shape = weight_shape(config, weight, layer);
+    if (shape.empty()) return {};
     Random random = Random(seed).fork(static_cast<std::uint64_t>(weight) * 1000 +
                                       static_cast<std::uint64_t>(layer));
-    at::Tensor value = at::empty(shape_of(config, weight), at::kDouble);
+    at::Tensor value = at::empty(shape, at::kDouble);
     auto* data = value.data_ptr<double>();
     for (std::int64_t i = 0; i < value.numel(); ++i) {
       data[i] = is_gain(weight) ? 1.0 + 0.2 * random.normal() : 0.5 * random.normal();

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "plumb/model.h"
 #include "plumb/run.h"
@@ -12,6 +13,14 @@ namespace plumb::test {
 /// A config drawn at random: Llama-like (RMSNorm, rotary, gated, grouped heads) for even seeds,
 /// GPT-2-like (LayerNorm, learned positions, biases) for odd ones.
 ModelConfig random_config(std::uint64_t seed);
+
+/// One config for each mechanism that `random_config` never draws, or for several that go together:
+/// `family` says which.
+std::vector<ModelConfig> unusual_configs();
+
+/// Of `config_kinds` indices: `random_config` of the first ones, then the unusual configs.
+ModelConfig any_config(std::uint64_t index);
+inline constexpr int config_kinds = 21;
 
 /// Random weights, large enough that attention is far from uniform.
 Model toy_model(const ModelConfig& config, std::uint64_t seed,

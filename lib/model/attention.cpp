@@ -1,0 +1,189 @@
+#include "model/attention.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace plumb {
+
+// B: sequences of the tile, T: positions, H: heads, K: key heads, G = H / K.
+
+namespace {
+
+// [H, 1, 1]: the heads' slopes fall in equal ratios down to 2^-bias; where H is no power of two,
+// those of the next one are taken, every second first (arXiv:2108.12409, as its models do it).
+at::Tensor alibi_slopes(int heads, double bias) {
+  int power = 1;
+  while (power < heads) power *= 2;
+  std::vector<double> slopes;
+  const auto add = [&](int first, int step) {
+    for (int i = first; i <= power && static_cast<int>(slopes.size()) < heads; i += step) {
+      slopes.push_back(std::exp2(-bias * i / power));
+    }
+  };
+  if (power == heads) {
+    add(1, 1);
+  } else {
+    add(2, 2);
+    add(1, 2);
+  }
+  return at::tensor(slopes, at::kDouble).view({-1, 1, 1});
+}
+
+}  // namespace
+
+at::Tensor Attention::operator()(int layer, const at::Tensor& x) {
+  const std::int64_t B = x.size(0);
+  const std::int64_t T = x.size(1);
+  const std::int64_t H = config_.heads;
+  const std::int64_t K = config_.kv_heads;
+  const std::int64_t d_head = config_.d_head;
+
+  // The three readers share one normalised stream unless the plan tells them apart.
+  const bool apart = tap_.wants({Part::q_in, layer}) || tap_.wants({Part::k_in, layer}) ||
+                     tap_.wants({Part::v_in, layer});
+  const at::Tensor q_in = read(layer, x, Part::q_in, true);
+  const at::Tensor k_in = apart ? read(layer, x, Part::k_in, false) : q_in;
+  const at::Tensor v_in = apart ? read(layer, x, Part::v_in, false) : q_in;
+
+  at::Tensor v = pass_.project(v_in, Weight::v, Weight::v_bias, layer).view({B, T, K, d_head});
+  if (config_.qkv_clip > 0) v = v.clamp(-config_.qkv_clip, config_.qkv_clip);
+  v = tap_({Part::v, layer}, v);
+
+  // One key: the pattern is exactly 1 whatever q and k are.
+  const bool single_key = T == 1 && !config_.sink_logits && !tap_.wants({Part::q, layer}) &&
+                          !tap_.wants({Part::k, layer}) && !tap_.wants({Part::scores, layer}) &&
+                          !tap_.wants({Part::pattern, layer});
+  at::Tensor z;
+  if (single_key) {
+    z = v.unsqueeze(3).expand({B, T, K, H / K, d_head}).reshape({B, T, H, d_head});
+  } else {
+    const at::Tensor q = tap_({Part::q, layer}, queries_or_keys(layer, q_in, true));
+    const at::Tensor k = tap_({Part::k, layer}, queries_or_keys(layer, k_in, false));
+    z = mix(layer, q, k, v);
+  }
+  if (config_.gated_attention) {
+    const at::Tensor gate = pass_.linear(q_in, pass_.weight(Weight::z_gate, layer), {});
+    z = z * tap_({Part::z_gate, layer}, gate.view({B, T, H, d_head}).sigmoid());
+  }
+  return write(layer, tap_({Part::z, layer}, z));
+}
+
+bool Attention::windowed(int layer) const {
+  return !config_.windows.empty() && config_.windows[static_cast<std::size_t>(layer)] > 0;
+}
+
+bool Attention::rotates(int layer) const {
+  return config_.positions == Positions::rope &&
+         (config_.rope_layers.empty() || config_.rope_layers[static_cast<std::size_t>(layer)] != 0);
+}
+
+at::Tensor Attention::read(int layer, const at::Tensor& stream, Part part, bool record) {
+  const at::Tensor x = tap_({part, layer}, stream);
+  if (config_.norm_place == NormPlace::after) return x;
+  return pass_.normalise(x, {Part::ln1_scale, layer}, Weight::ln1, Weight::ln1_bias, layer, record);
+}
+
+at::Tensor Attention::queries_or_keys(int layer, const at::Tensor& in, bool queries) const {
+  const at::Tensor& gain = pass_.weight(queries ? Weight::q_norm : Weight::k_norm, layer);
+  at::Tensor x = queries ? pass_.project(in, Weight::q, Weight::q_bias, layer)
+                         : pass_.project(in, Weight::k, Weight::k_bias, layer);
+  if (config_.qk_norm == QkNorm::whole) x = pass_.rms_norm(x, gain);
+  x = x.view({in.size(0), in.size(1), queries ? config_.heads : config_.kv_heads, config_.d_head});
+  if (config_.qk_norm == QkNorm::head) x = pass_.rms_norm(x, gain);
+  if (config_.qkv_clip > 0) x = x.clamp(-config_.qkv_clip, config_.qkv_clip);
+  if (!rotates(layer)) return x;
+  return windowed(layer) && config_.window_rope.dims > 0
+             ? rotate(x, pass_.inputs().window_rope, config_.window_rope.dims)
+             : rotate(x, pass_.inputs().rope, config_.rope.dims);
+}
+
+// Scores, pattern and weighted values; a key head serves its G query heads in one product.
+at::Tensor Attention::mix(int layer, const at::Tensor& q, const at::Tensor& k,
+                          const at::Tensor& v) {
+  const std::int64_t B = q.size(0);
+  const std::int64_t T = q.size(1);
+  const std::int64_t H = config_.heads;
+  const std::int64_t K = config_.kv_heads;
+  const std::int64_t G = H / K;
+  const std::int64_t d_head = config_.d_head;
+  const double factor = config_.attention_scale > 0.0
+                            ? config_.attention_scale
+                            : 1.0 / std::sqrt(static_cast<double>(d_head));
+  const at::Tensor queries = (q * factor).permute({0, 2, 1, 3}).reshape({B * K, G * T, d_head});
+  const at::Tensor keys = k.permute({0, 2, 3, 1}).reshape({B * K, d_head, T});
+  const at::Tensor values = v.permute({0, 2, 1, 3}).reshape({B * K, T, d_head});
+  at::Tensor scores = pass_.batched_product(queries, keys).view({B, H, T, T});
+  scores = pass_.soft_cap(scores, config_.score_cap);
+  const at::Tensor& bias = score_bias(layer, T, q);
+  scores = pass_.in_place() ? scores.add_(bias) : scores + bias;
+  scores = tap_({Part::scores, layer}, scores);
+  at::Tensor pattern = at::softmax(scores, -1);
+  if (config_.sink_logits) {
+    const at::Tensor sinks = pass_.weight(Weight::sinks, layer).view({1, H, 1, 1});
+    const at::Tensor mass = (sinks - scores.logsumexp(-1, true)).sigmoid();
+    pattern = pattern * (1.0 - tap_({Part::sink_mass, layer}, mass));
+  }
+  pattern = tap_({Part::pattern, layer}, pattern);
+  return pass_.batched_product(pattern.reshape({B * K, G * T, T}), values)
+      .view({B, H, T, d_head})
+      .permute({0, 2, 1, 3})
+      .contiguous();
+}
+
+// [T, T]: 0 where a query sees a key, -infinity elsewhere; with alibi [H, T, T], the slope times
+// the distance taken off.
+const at::Tensor& Attention::score_bias(int layer, std::int64_t T, const at::Tensor& like) {
+  const int window = windowed(layer) ? config_.windows[static_cast<std::size_t>(layer)] : 0;
+  if (bias_.defined() && window == bias_window_) return bias_;
+  const at::Tensor index =
+      at::arange(T, at::TensorOptions().dtype(at::kLong).device(like.device()));
+  const at::Tensor distance = index.unsqueeze(1) - index.unsqueeze(0);
+  at::Tensor hidden = distance < 0;
+  if (window > 0) hidden = hidden.logical_or(distance >= window);
+  at::Tensor seen = at::zeros({T, T}, like.options());
+  if (config_.positions == Positions::alibi) {
+    const at::Tensor place = pass_.inputs().positions.to(at::kDouble);
+    const at::Tensor slopes = alibi_slopes(config_.heads, config_.alibi_bias).to(like.device());
+    seen = (slopes * (place.unsqueeze(0) - place.unsqueeze(1))).to(like.scalar_type());
+  }
+  bias_ = seen.masked_fill(hidden, -std::numeric_limits<double>::infinity());
+  bias_window_ = window;
+  return bias_;
+}
+
+// What the heads write, through the norm on it where there is one. That norm is linear once its
+// scale is known, so that each head's share of the write is well defined.
+at::Tensor Attention::write(int layer, const at::Tensor& z) {
+  const at::Tensor whole = pass_.project(z.reshape({z.size(0), z.size(1), z.size(2) * z.size(3)}),
+                                         Weight::out, Weight::out_bias, layer);
+  const at::Tensor factor =
+      pass_.write_factor(whole, {Part::ln1_post_scale, layer}, Weight::ln1_post, layer);
+  if (tap_.wants({Part::head_out, layer})) {
+    at::Tensor heads = head_outputs(layer, z);
+    if (factor.defined()) heads = heads * factor.unsqueeze(2);
+    heads = tap_({Part::head_out, layer}, heads);
+    if (tap_.edits({Part::head_out, layer})) {
+      const at::Tensor sum = heads.sum(2);
+      const at::Tensor& bias = pass_.weight(Weight::out_bias, layer);
+      if (!bias.defined()) return sum;
+      return sum + (factor.defined() ? bias * factor : bias);
+    }
+  }
+  return factor.defined() ? whole * factor : whole;
+}
+
+// [B, T, H, d_model]
+at::Tensor Attention::head_outputs(int layer, const at::Tensor& z) const {
+  const std::int64_t H = config_.heads;
+  const at::Tensor out =
+      pass_.weight(Weight::out, layer).view({config_.d_model, H, config_.d_head});
+  const at::Tensor rows = z.reshape({-1, H, config_.d_head}).transpose(0, 1);
+  return at::bmm(rows, out.permute({1, 2, 0}))
+      .transpose(0, 1)
+      .reshape({z.size(0), z.size(1), H, config_.d_model});
+}
+
+}  // namespace plumb

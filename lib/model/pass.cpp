@@ -1,0 +1,93 @@
+#include "model/pass.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "core/parallel.h"
+
+namespace plumb {
+
+namespace {
+
+// A shared piece of a lone tile's matrix products: fewer columns pack the inputs more often, fewer
+// rows the weights.
+constexpr std::int64_t rows_per_piece = 1024;
+constexpr std::int64_t columns_per_piece = 384;
+
+}  // namespace
+
+at::Tensor Pass::inverse_rms(const at::Tensor& x) const {
+  return (x.square().mean(-1, true) + config_.norm_eps).rsqrt();
+}
+
+at::Tensor Pass::normalise(const at::Tensor& x, Site scale_site, Weight gain, Weight bias,
+                           int layer, bool record) {
+  const at::Tensor y = config_.norm == Norm::layer ? x - x.mean(-1, true) : x;
+  at::Tensor scale = inverse_rms(y);
+  scale = record ? tap_(scale_site, scale) : tap_.edit(scale_site, scale);
+  at::Tensor result = y * scale;
+  if (const at::Tensor& factor = weight(gain, layer); factor.defined()) result = result * factor;
+  if (const at::Tensor& shift = weight(bias, layer); shift.defined()) result = result + shift;
+  return result;
+}
+
+at::Tensor Pass::write_factor(const at::Tensor& written, Site scale_site, Weight gain, int layer) {
+  if (config_.norm_place == NormPlace::before) return {};
+  const at::Tensor scale = tap_(scale_site, inverse_rms(written));
+  const at::Tensor& factor = weight(gain, layer);
+  return factor.defined() ? scale * factor : scale;
+}
+
+at::Tensor Pass::rms_norm(const at::Tensor& x, const at::Tensor& gain) const {
+  return x * inverse_rms(x) * gain;
+}
+
+at::Tensor Pass::soft_cap(at::Tensor x, double cap) const {
+  if (cap == 0.0) return x;
+  return in_place() ? x.div_(cap).tanh_().mul_(cap) : (x / cap).tanh() * cap;
+}
+
+at::Tensor Pass::linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                        const at::Tensor& out) const {
+  if (!inputs_.lone && !out.defined()) return at::linear(x, weight, bias);
+  std::vector<std::int64_t> shape = x.sizes().vec();
+  shape.back() = weight.size(0);
+  const at::Tensor result = out.defined() ? out : at::empty(shape, x.options());
+  const at::Tensor from = x.reshape({-1, x.size(-1)});
+  const at::Tensor into = result.view({-1, weight.size(0)});
+  const std::int64_t rows = from.size(0);
+  const std::int64_t columns = into.size(1);
+  const std::int64_t height = inputs_.lone ? std::min(rows, rows_per_piece) : rows;
+  const std::int64_t width = inputs_.lone ? std::min(columns, columns_per_piece) : columns;
+  const std::int64_t across = (columns + width - 1) / width;
+  const std::int64_t down = (rows + height - 1) / height;
+  share(across * down, [&](std::int64_t piece) {
+    const std::int64_t row = piece / across * height;
+    const std::int64_t column = piece % across * width;
+    const at::Tensor a = from.narrow(0, row, std::min(height, rows - row));
+    const std::int64_t count = std::min(width, columns - column);
+    const at::Tensor b = weight.narrow(0, column, count).t();
+    at::Tensor part = into.narrow(0, row, a.size(0)).narrow(1, column, count);
+    if (bias.defined()) {
+      at::addmm_out(part, bias.narrow(0, column, count), a, b);
+    } else {
+      at::mm_out(part, a, b);
+    }
+  });
+  return result;
+}
+
+at::Tensor Pass::batched_product(const at::Tensor& a, const at::Tensor& b) const {
+  if (!inputs_.lone) return at::bmm(a, b);
+  const at::Tensor result = at::empty({a.size(0), a.size(1), b.size(2)}, a.options());
+  share(a.size(0), [&](std::int64_t i) {
+    at::Tensor part = result.select(0, i);
+    at::mm_out(part, a.select(0, i), b.select(0, i));
+  });
+  return result;
+}
+
+}  // namespace plumb
