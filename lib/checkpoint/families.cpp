@@ -1,7 +1,6 @@
 #include "checkpoint/families.h"
 
 #include <algorithm>
-#include <initializer_list>
 #include <vector>
 
 namespace plumb {
@@ -65,7 +64,7 @@ const char* activation_name(Activation activation) {
   return "silu";
 }
 
-void refuse_foreign_fields(const Fields& fields, std::initializer_list<std::string_view> reads) {
+void refuse_foreign_fields(const Fields& fields, const std::vector<std::string_view>& reads) {
   const auto foreign = [&](const char* field) {
     return std::find(reads.begin(), reads.end(), field) == reads.end();
   };

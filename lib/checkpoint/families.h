@@ -1,9 +1,9 @@
 // The families plumb knows.
 #pragma once
 
-#include <initializer_list>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "checkpoint/family.h"
 
@@ -40,7 +40,6 @@ const char* activation_name(Activation activation);
 
 /// Throws unsupported on fields of other architectures that would change the forward pass, except
 /// those that the family reads.
-void refuse_foreign_fields(const Fields& fields,
-                           std::initializer_list<std::string_view> reads = {});
+void refuse_foreign_fields(const Fields& fields, const std::vector<std::string_view>& reads = {});
 
 }  // namespace plumb

@@ -1,7 +1,6 @@
 // What the descendants of Llama share: RMSNorm, rotation, grouped keys, a gated MLP.
 #pragma once
 
-#include <initializer_list>
 #include <string_view>
 #include <vector>
 
@@ -18,9 +17,9 @@ struct LlamaDefaults {
   bool tied = false;
   const char* activation_field = "hidden_act";
   const char* activation = "silu";
-  bool partial_rope = false;                           ///< only some channels may rotate
-  bool rope_by_layer = false;                          ///< the family reads the rotation itself
-  std::initializer_list<std::string_view> reads = {};  ///< fields of no other Llama
+  bool partial_rope = false;                 ///< only some channels may rotate
+  bool rope_by_layer = false;                ///< the family reads the rotation itself
+  std::vector<std::string_view> reads = {};  ///< fields of no other Llama
 };
 
 /// Everything but the norms' places, biases, QK-norm, windows and no-rope layers, which each family

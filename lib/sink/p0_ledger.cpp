@@ -29,6 +29,25 @@ void largest_first(std::vector<LedgerRow>& rows, std::size_t keep) {
   rows.resize(std::min(rows.size(), keep));
 }
 
+// What a component's neurons or heads' values, multiplied by its output matrix, are read along: the
+// direction, or [B, d_model] where the component has a norm on what it writes, which multiplies by
+// its scale at the position and its gain.
+at::Tensor reader(const P0Context& context, const Run& run, Component component,
+                  const at::Tensor& direction) {
+  if (context.model.config().norm_place == NormPlace::before) return direction;
+  const Part part = component.mlp ? Part::ln2_post_scale : Part::ln1_post_scale;
+  const at::Tensor scale = run.cache.at({part, component.layer}).squeeze(1).to(at::kDouble);
+  const at::Tensor& gain =
+      context.model.weight(component.mlp ? Weight::ln2_post : Weight::ln1_post, component.layer);
+  const at::Tensor along = direction.to(scale.device()) * scale;
+  return gain.defined() ? along * gain.to(at::kDouble) : along;
+}
+
+// Mean over the sequences of values [B, n] times what reads them, [n] or [B, n].
+at::Tensor mean_parts(const at::Tensor& values, const at::Tensor& read) {
+  return read.dim() == 1 ? values.mean(0) * read : (values * read).mean(0);
+}
+
 // Heads and neurons of the components that matter, from one pass over the first tokens alone; the
 // means over t > 0 are left out (NaN), since they would need every position's z and neurons.
 void take_apart(P0Context& context, const at::Tensor& direction,
@@ -39,6 +58,10 @@ void take_apart(P0Context& context, const at::Tensor& direction,
   int deepest = 0;
   for (const auto component : components) {
     plan.record.push_back({Site{component.mlp ? Part::mlp_post : Part::z, component.layer}});
+    if (config.norm_place != NormPlace::before) {
+      plan.record.push_back(
+          {Site{component.mlp ? Part::ln2_post_scale : Part::ln1_post_scale, component.layer}});
+    }
     deepest = std::max(deepest, component.layer);
   }
   plan.until = deepest + 1;
@@ -49,9 +72,10 @@ void take_apart(P0Context& context, const at::Tensor& direction,
   for (const auto component : components) {
     if (component.mlp) {
       const at::Tensor post =
-          run.cache.at({Part::mlp_post, component.layer}).squeeze(1).to(at::kDouble).mean(0);
+          run.cache.at({Part::mlp_post, component.layer}).squeeze(1).to(at::kDouble);
       const at::Tensor down = context.model.weight(Weight::down, component.layer).to(at::kDouble);
-      const at::Tensor parts = post * direction.to(down.device()).matmul(down);
+      const at::Tensor parts = mean_parts(
+          post, reader(context, run, component, direction).to(down.device()).matmul(down));
       const auto order =
           std::get<1>(parts.abs().topk(std::min<std::int64_t>(neurons_per_mlp, parts.size(0))));
       for (std::int64_t i = 0; i < order.size(0); ++i) {
@@ -61,11 +85,11 @@ void take_apart(P0Context& context, const at::Tensor& direction,
       }
     } else {
       const at::Tensor z =
-          run.cache.at({Part::z, component.layer}).squeeze(1).to(at::kDouble).mean(0);
+          run.cache.at({Part::z, component.layer}).squeeze(1).to(at::kDouble).flatten(1);
       const at::Tensor out = context.model.weight(Weight::out, component.layer).to(at::kDouble);
       const at::Tensor read =
-          direction.to(out.device()).matmul(out).view({config.heads, config.d_head});
-      const at::Tensor parts = (z * read).sum(1);
+          reader(context, run, component, direction).to(out.device()).matmul(out);
+      const at::Tensor parts = mean_parts(z, read).view({config.heads, config.d_head}).sum(1);
       for (int head = 0; head < config.heads; ++head) {
         ledger.heads.push_back({fmt::format("{}.h{}", to_string(component), head),
                                 parts[head].item<double>(), unknown});

@@ -100,6 +100,11 @@ void test_signal(P0Context& context, std::size_t w, const std::vector<int>& bloc
   at::Tensor uniform = spread.matmul(context.model.weight(Weight::out, a0.layer).t());
   if (const at::Tensor& bias = context.model.weight(Weight::out_bias, a0.layer); bias.defined())
     uniform = uniform + bias;
+  if (config.norm_place != NormPlace::before) {  // attention writes through a norm
+    uniform = uniform * (uniform.square().mean(-1, true) + config.norm_eps).rsqrt();
+    const at::Tensor& gain = context.model.weight(Weight::ln1_post, a0.layer);
+    if (gain.defined()) uniform = uniform * gain;
+  }
   const at::Tensor delta = value.mean - uniform;
   const at::Tensor noise =
       random_unit(delta.size(2), context.options.seed + 211).to(delta.scalar_type()) *

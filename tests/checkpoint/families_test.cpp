@@ -48,6 +48,7 @@ Json mpt_json() { return {{"d_model", 64}, {"n_layers", 2}, {"n_heads", 4}, {"vo
 
 ModelConfig read(const std::string& family, const Json& json) {
   ModelConfig config = find_family(family)->read(Fields(json, "config.json"));
+  config.family = family;
   check(config);
   return config;
 }

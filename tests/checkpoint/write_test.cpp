@@ -118,7 +118,7 @@ TEST(WriteCheckpoint, RefusesConfigsThatTheFamilyCannotExpress) {
   refuses(config, "gated_mlp");
   config = small_config("llama");
   config.family = "bloom";
-  refuses(config, "\"gemma\"");
+  refuses(config, "\"bloom\"");
 }
 
 TEST(WriteCheckpoint, RefusesTensorsThatDoNotFit) {
