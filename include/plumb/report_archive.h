@@ -8,6 +8,7 @@
 
 #include "plumb/inputs.h"
 #include "plumb/p0.h"
+#include "plumb/patch.h"
 #include "plumb/run_info.h"
 #include "plumb/sink.h"
 
@@ -20,10 +21,12 @@ struct Condition {
   SinkSurvey survey = {};
 };
 
-/// Both write a whole file or none. Throw bad_file if that cannot be done.
+/// Each writes a whole file or none. Throws bad_file if that cannot be done.
 void write_archive(const std::filesystem::path& path, const RunInfo& run,
                    const std::vector<Condition>& conditions);
 void write_archive(const std::filesystem::path& path, const RunInfo& run, const P0Report& report,
                    const P0Inputs& inputs);
+void write_archive(const std::filesystem::path& path, const RunInfo& run, const Pairs& pairs,
+                   const PatchReport& report);
 
 }  // namespace plumb

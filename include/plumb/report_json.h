@@ -8,6 +8,7 @@
 #include "plumb/checkpoint.h"
 #include "plumb/checkpoint_write.h"
 #include "plumb/p0.h"
+#include "plumb/patch.h"
 #include "plumb/run_info.h"
 #include "plumb/sink.h"
 #include "plumb/tokenizer.h"
@@ -20,6 +21,8 @@ namespace plumb {
 /// Throws bad_argument if there is none.
 std::string sink_json(const RunInfo& run,
                       const std::vector<std::pair<std::string, SinkSurvey>>& surveys);
+
+std::string patch_json(const RunInfo& run, const Pairs& pairs, const PatchReport& report);
 
 std::string p0_json(const RunInfo& run, const P0Report& report);
 

@@ -8,6 +8,7 @@
 #include "plumb/checkpoint.h"
 #include "plumb/checkpoint_write.h"
 #include "plumb/p0.h"
+#include "plumb/patch.h"
 #include "plumb/run_info.h"
 #include "plumb/sink.h"
 #include "plumb/tokenizer.h"
@@ -21,6 +22,8 @@ std::string sink_text(const RunInfo& run,
                       const Tokenizer* tokenizer);
 
 std::string p0_text(const RunInfo& run, const P0Report& report, const Tokenizer* tokenizer);
+
+std::string patch_text(const RunInfo& run, const Pairs& pairs, const PatchReport& report);
 
 std::string inspect_text(const RunInfo& run, const Checkpoint& checkpoint,
                          const Tokenizer* tokenizer);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "checkpoint/json.h"
+#include "experiment/text_files.h"
 #include "plumb/error.h"
 #include "plumb/inputs.h"
 
@@ -14,7 +15,9 @@ namespace {
 
 constexpr std::uintmax_t largest_input = std::uintmax_t{1} << 30;
 
-std::string read_file(const std::filesystem::path& file) {
+}  // namespace
+
+std::string read_input(const std::filesystem::path& file) {
   std::error_code failure;
   if (!std::filesystem::is_regular_file(file, failure)) {
     throw Error(ErrorKind::bad_file, fmt::format("{}: no such file", file.string()));
@@ -29,19 +32,24 @@ std::string read_file(const std::filesystem::path& file) {
   return content;
 }
 
-}  // namespace
-
-std::vector<std::string> read_texts(const std::filesystem::path& file) {
-  const std::string content = read_file(file);
-  std::vector<std::string> texts;
+std::vector<std::string> split_lines(const std::string& content) {
+  std::vector<std::string> lines;
   std::size_t begin = 0;
   while (begin < content.size()) {
     auto end = content.find('\n', begin);
     if (end == std::string::npos) end = content.size();
     std::string line = content.substr(begin, end - begin);
     if (line.ends_with('\r')) line.pop_back();
-    if (line.find_first_not_of(" \t") != std::string::npos) texts.push_back(std::move(line));
+    lines.push_back(std::move(line));
     begin = end + 1;
+  }
+  return lines;
+}
+
+std::vector<std::string> read_texts(const std::filesystem::path& file) {
+  std::vector<std::string> texts;
+  for (std::string& line : split_lines(read_input(file))) {
+    if (line.find_first_not_of(" \t") != std::string::npos) texts.push_back(std::move(line));
   }
   if (texts.empty()) {
     throw Error(ErrorKind::bad_file,
@@ -52,7 +60,7 @@ std::vector<std::string> read_texts(const std::filesystem::path& file) {
 
 std::vector<std::vector<std::int64_t>> read_token_file(const std::filesystem::path& file) {
   const std::string where = file.string();
-  const Json document = parse_json(read_file(file), where, 3);
+  const Json document = parse_json(read_input(file), where, 3);
   const auto wrong = [&](const std::string& what) {
     throw Error(ErrorKind::bad_file,
                 fmt::format("{}: expected a JSON list of lists of token ids, {}", where, what));

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 namespace plumb {
@@ -48,9 +49,7 @@ at::Tensor Attention::operator()(int layer, const at::Tensor& x) {
   const at::Tensor k_in = apart ? read(layer, x, Part::k_in, false) : q_in;
   const at::Tensor v_in = apart ? read(layer, x, Part::v_in, false) : q_in;
 
-  at::Tensor v = pass_.project(v_in, Weight::v, Weight::v_bias, layer).view({B, T, K, d_head});
-  if (config_.qkv_clip > 0) v = v.clamp(-config_.qkv_clip, config_.qkv_clip);
-  v = tap_({Part::v, layer}, v);
+  const at::Tensor v = tap_({Part::v, layer}, values(layer, v_in));
 
   // One key: the pattern is exactly 1 whatever q and k are.
   const bool single_key = T == 1 && !config_.sink_logits && !tap_.wants({Part::q, layer}) &&
@@ -64,11 +63,24 @@ at::Tensor Attention::operator()(int layer, const at::Tensor& x) {
     const at::Tensor k = tap_({Part::k, layer}, queries_or_keys(layer, k_in, false));
     z = mix(layer, q, k, v);
   }
-  if (config_.gated_attention) {
-    const at::Tensor gate = pass_.linear(q_in, pass_.weight(Weight::z_gate, layer), {});
-    z = z * tap_({Part::z_gate, layer}, gate.view({B, T, H, d_head}).sigmoid());
-  }
-  return write(layer, tap_({Part::z, layer}, z));
+  return write(layer, tap_({Part::z, layer}, gated(layer, z, q_in)));
+}
+
+at::Tensor Attention::values(int layer, const at::Tensor& in) const {
+  const at::Tensor v = pass_.project(in, Weight::v, Weight::v_bias, layer)
+                           .view({in.size(0), in.size(1), config_.kv_heads, config_.d_head});
+  return config_.qkv_clip > 0 ? v.clamp(-config_.qkv_clip, config_.qkv_clip) : v;
+}
+
+at::Tensor Attention::gated(int layer, const at::Tensor& z, const at::Tensor& in) {
+  if (!config_.gated_attention) return z;
+  const at::Tensor gate = pass_.linear(in, pass_.weight(Weight::z_gate, layer), {});
+  return z * tap_({Part::z_gate, layer}, gate.view(z.sizes()).sigmoid());
+}
+
+double Attention::factor() const {
+  return config_.attention_scale > 0.0 ? config_.attention_scale
+                                       : 1.0 / std::sqrt(static_cast<double>(config_.d_head));
 }
 
 bool Attention::windowed(int layer) const {
@@ -109,28 +121,28 @@ at::Tensor Attention::mix(int layer, const at::Tensor& q, const at::Tensor& k,
   const std::int64_t K = config_.kv_heads;
   const std::int64_t G = H / K;
   const std::int64_t d_head = config_.d_head;
-  const double factor = config_.attention_scale > 0.0
-                            ? config_.attention_scale
-                            : 1.0 / std::sqrt(static_cast<double>(d_head));
-  const at::Tensor queries = (q * factor).permute({0, 2, 1, 3}).reshape({B * K, G * T, d_head});
+  const at::Tensor queries = (q * factor()).permute({0, 2, 1, 3}).reshape({B * K, G * T, d_head});
   const at::Tensor keys = k.permute({0, 2, 3, 1}).reshape({B * K, d_head, T});
   const at::Tensor values = v.permute({0, 2, 1, 3}).reshape({B * K, T, d_head});
-  at::Tensor scores = pass_.batched_product(queries, keys).view({B, H, T, T});
-  scores = pass_.soft_cap(scores, config_.score_cap);
-  const at::Tensor& bias = score_bias(layer, T, q);
+  const at::Tensor products = pass_.batched_product(queries, keys).view({B, H, T, T});
+  const at::Tensor weights = pattern(layer, products, score_bias(layer, T, q));
+  return pass_.batched_product(weights.reshape({B * K, G * T, T}), values)
+      .view({B, H, T, d_head})
+      .permute({0, 2, 1, 3})
+      .contiguous();
+}
+
+at::Tensor Attention::pattern(int layer, at::Tensor products, const at::Tensor& bias) {
+  at::Tensor scores = pass_.soft_cap(std::move(products), config_.score_cap);
   scores = pass_.in_place() ? scores.add_(bias) : scores + bias;
   scores = tap_({Part::scores, layer}, scores);
   at::Tensor pattern = at::softmax(scores, -1);
   if (config_.sink_logits) {
-    const at::Tensor sinks = pass_.weight(Weight::sinks, layer).view({1, H, 1, 1});
+    const at::Tensor sinks = pass_.weight(Weight::sinks, layer).view({1, config_.heads, 1, 1});
     const at::Tensor mass = (sinks - scores.logsumexp(-1, true)).sigmoid();
     pattern = pattern * (1.0 - tap_({Part::sink_mass, layer}, mass));
   }
-  pattern = tap_({Part::pattern, layer}, pattern);
-  return pass_.batched_product(pattern.reshape({B * K, G * T, T}), values)
-      .view({B, H, T, d_head})
-      .permute({0, 2, 1, 3})
-      .contiguous();
+  return tap_({Part::pattern, layer}, pattern);
 }
 
 // [T, T]: 0 where a query sees a key, -infinity elsewhere; with alibi [H, T, T], the slope times

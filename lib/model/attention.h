@@ -12,14 +12,30 @@ class Attention {
   /// [B, T, d_model] to [B, T, d_model], any norm on the write included.
   at::Tensor operator()(int layer, const at::Tensor& stream);
 
+  // The steps it is made of. All but `pattern` and `score_bias` treat every position by itself.
+
+  /// The stream as queries, keys or values read it, any norm included. `record` is false where the
+  /// norm's scale was met before in this block.
+  at::Tensor read(int layer, const at::Tensor& stream, Part part, bool record);
+  /// [B, T, H or K, d_head] after QK-norm and rotation.
+  at::Tensor queries_or_keys(int layer, const at::Tensor& in, bool queries) const;
+  /// [B, T, K, d_head]
+  at::Tensor values(int layer, const at::Tensor& in) const;
+  /// What the products of queries and keys are multiplied by.
+  double factor() const;
+  /// [T, T], or [H, T, T] with alibi: what is added to the scores; -infinity hides a key.
+  const at::Tensor& score_bias(int layer, std::int64_t T, const at::Tensor& like);
+  /// Attention probabilities of products [B, H, query, key], which it may overwrite.
+  at::Tensor pattern(int layer, at::Tensor products, const at::Tensor& bias);
+  /// z [B, T, H, d_head] times its gate, where attention is gated.
+  at::Tensor gated(int layer, const at::Tensor& z, const at::Tensor& in);
+  /// What z [B, T, H, d_head] adds to the stream.
+  at::Tensor write(int layer, const at::Tensor& z);
+
  private:
   bool windowed(int layer) const;
   bool rotates(int layer) const;
-  at::Tensor read(int layer, const at::Tensor& stream, Part part, bool record);
-  at::Tensor queries_or_keys(int layer, const at::Tensor& in, bool queries) const;
   at::Tensor mix(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
-  const at::Tensor& score_bias(int layer, std::int64_t T, const at::Tensor& like);
-  at::Tensor write(int layer, const at::Tensor& z);
   at::Tensor head_outputs(int layer, const at::Tensor& z) const;
 
   Pass& pass_;

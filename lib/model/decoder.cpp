@@ -35,8 +35,10 @@ class Decoder {
     return tap_({Part::resid_post, layer}, x);
   }
 
-  at::Tensor unembed(const at::Tensor& stream, const at::Tensor& out) {
+  // Undefined if neither the logits nor the scale of the norm before them are `wanted`.
+  at::Tensor unembed(const at::Tensor& stream, const at::Tensor& out, bool wanted) {
     const at::Tensor x = tap_({Part::resid_final}, stream);
+    if (!wanted && !tap_.wants({Part::final_scale})) return {};
     const at::Tensor normed =
         pass_.normalise(x, {Part::final_scale}, Weight::final_norm, Weight::final_norm_bias, 0);
     const at::Tensor logits = pass_.linear(normed, pass_.weight(Weight::unembed), {}, out);
@@ -78,8 +80,7 @@ at::Tensor decode(const DecoderInputs& inputs, const Tile& tile, const at::Tenso
   for (; layer < last; ++layer) x = decoder.block(layer, x);
   if (inputs.plan.until) return {};
   const bool wanted = inputs.plan.logits == Logits::all || tap.wants({Part::logits});
-  if (!wanted && !tap.wants({Part::resid_final}) && !tap.wants({Part::final_scale})) return {};
-  const at::Tensor logits = decoder.unembed(x, out);
+  const at::Tensor logits = decoder.unembed(x, out, wanted);
   return inputs.plan.logits == Logits::all ? logits : at::Tensor();
 }
 

@@ -192,6 +192,41 @@ TEST(Results, P0SaysWhereThereIsNoCircuit) {
   EXPECT_TRUE(json.at("waves").empty());
 }
 
+TEST(Results, PatchKeepsItsContract) {
+  const fs::path out = scratch_dir();
+  const fs::path pairs = out / "pairs.jsonl";
+  std::ofstream(pairs)
+      << "{\"clean\": [3, 5, 7, 9], \"corrupt\": [3, 6, 7, 9], \"answers\": [1, 2]}\n"
+      << "{\"clean\": [4, 5, 8], \"corrupt\": [4, 6, 8], \"answers\": [2, 1]}\n";
+  const Json json = document({"patch", "planted", "--pairs", pairs.string(), "--sweep",
+                              "resid_pre:layer,position", "--sweep", "z:layer,head", "--dtype",
+                              "f64", "--json", "--out", out.string()});
+  expect_frame(json, "patch");
+  EXPECT_EQ(json.at("inputs").at("sequences"), 2);
+  EXPECT_EQ(json.at("inputs").at("length"), 4);
+  EXPECT_TRUE(json.at("metric").at("clean").is_number());
+  EXPECT_TRUE(json.at("metric").at("corrupt").is_number());
+  const Json& sweeps = json.at("sweeps");
+  ASSERT_EQ(sweeps.size(), 2U);
+  EXPECT_EQ(sweeps[0].at("site"), "resid_pre");
+  EXPECT_EQ(sweeps[0].at("axes"), Json::array({"layer", "position"}));
+  const auto layers = json.at("model").at("layers").get<std::size_t>();
+  ASSERT_EQ(sweeps[0].at("values").size(), layers);
+  ASSERT_EQ(sweeps[0].at("values")[0].size(), 4U);
+  // The one token that differs, pasted where it enters, gives the clean run.
+  EXPECT_NEAR(sweeps[0].at("values")[0][1].get<double>(), 1.0, 1e-9);
+  EXPECT_NEAR(sweeps[0].at("values")[0][0].get<double>(), 0.0, 1e-9);
+  EXPECT_EQ(sweeps[1].at("values")[0].size(), json.at("model").at("heads").get<std::size_t>());
+  const Archive archive(out / "patch.h5");
+  EXPECT_EQ(archive.tensor("/sweep/z_layer_head/each").dim(), 3);
+  EXPECT_TRUE(fs::exists(out / "patch.txt"));
+
+  EXPECT_EQ(run_plumb({"patch", "planted", "--sweep", "z:layer"}).code, 2);
+  EXPECT_EQ(run_plumb({"patch", "planted", "--pairs", pairs.string()}).code, 2);
+  EXPECT_EQ(run_plumb({"patch", "planted", "--pairs", pairs.string(), "--sweep", "z:up"}).code, 2);
+  EXPECT_EQ(run_plumb({"patch", "planted", "--pairs", "/nowhere", "--sweep", "z:layer"}).code, 3);
+}
+
 TEST(Results, ASignalEndsTheRunWithOneLineAndLosesNothingFound) {
   const fs::path out = scratch_dir();
   Started job({"p0", "planted", "--out", out.string(), "--threads", "1"});

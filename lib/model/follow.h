@@ -1,0 +1,79 @@
+// Runs that agree with a plain run up to some position: only what can differ from it is computed.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "model/branch_rows.h"
+#include "plumb/model.h"
+#include "plumb/run.h"
+
+namespace plumb {
+
+/// What a plain run over [B, T] tokens leaves for those that branch off it.
+struct Trunk {
+  std::vector<at::Tensor> resid_pre =
+      {};  ///< [layers + 1]: [B, T, d_model]; the last is resid_final
+  std::vector<at::Tensor> resid_mid = {};  ///< [layers]: [B, T, d_model]
+  std::vector<at::Tensor> mlp_out = {};    ///< [layers]: [B, T, d_model]; only of parallel blocks
+  std::vector<at::Tensor> k = {};          ///< [layers]: [B, T, K, d_head]
+  std::vector<at::Tensor> v = {};
+};
+
+/// The sites whose values a trunk holds.
+std::vector<Record> trunk_records(const ModelConfig& config);
+Trunk make_trunk(const ModelConfig& config, const Cache& cache);
+
+/// n streams for each sequence of the trunk that differ from it from position `from` on.
+struct Branch {
+  std::int64_t from = 0;
+  at::Tensor stream = {};  ///< [B, n, T - from, d_model]
+};
+
+/// The pieces of the forward pass, over rows of any sequences packed together. Safe to use from
+/// many threads. Its matrix products run on the calling thread alone.
+class Follower {
+ public:
+  /// `reads` [B] int64: the position of each sequence that is wanted in the end.
+  Follower(const Model& model, const Trunk& trunk, at::Tensor reads);
+
+  /// What attention adds to the stream, of z [R, H, d_head]: [R, d_model].
+  at::Tensor attn_out(int layer, const at::Tensor& z) const;
+  /// What the MLP adds to the stream, of the stream it reads [R, d_model].
+  at::Tensor mlp_out(int layer, const at::Tensor& stream) const;
+  /// Runs block `layer` on the trunk's stream under edits of its sites: the stream that leaves it,
+  /// [B, T, d_model].
+  at::Tensor block(int layer, std::vector<Intervention> edits) const;
+  /// Runs the branches from their entry into block `layer` to the end. Returns of each the stream
+  /// before the final norm at the read positions, [B, n, d_model]: where the read position lies
+  /// before `from`, that of the trunk. Adds to `evaluations` the positions run through each block.
+  std::vector<at::Tensor> finish(int layer, std::vector<Branch> branches,
+                                 std::int64_t& evaluations) const;
+  /// Logits [R, vocab] of the stream before the final norm [R, d_model].
+  at::Tensor logits(const at::Tensor& stream) const;
+  /// The logits of the given tokens alone: `ids` [R, m] gives [R, m].
+  at::Tensor logits_of(const at::Tensor& stream, const at::Tensor& ids) const;
+
+ private:
+  DecoderInputs inputs(const at::Tensor& rows = {}) const;
+  at::Tensor mixed(Rows& rows, int layer, const at::Tensor& q, const at::Tensor& k,
+                   const at::Tensor& v, const Branch& branch, const at::Tensor& bias) const;
+  at::Tensor whole_block(Rows& rows, int layer, const at::Tensor& x,
+                         const std::vector<Branch>& branches) const;
+  std::vector<at::Tensor> last_block(Rows& rows, const at::Tensor& x,
+                                     const std::vector<Branch>& branches) const;
+  std::vector<at::Tensor> at_reads(const at::Tensor& x, const std::vector<Branch>& branches) const;
+  at::Tensor final_norm(const at::Tensor& stream) const;
+
+  const Model& model_;
+  const Trunk& trunk_;
+  at::Tensor reads_;
+  Plan plan_ = {};
+  RopeTable rope_ = {};
+  RopeTable window_rope_ = {};
+  at::Tensor positions_ = {};
+};
+
+}  // namespace plumb
