@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <array>
+#include <cmath>
 
 #include "checkpoint/gguf_architecture.h"
 
@@ -31,14 +32,45 @@ void place_fused(const ModelConfig& config, Weight weight, int layer, Source& so
   source.outputs = queries + 2 * keys;
 }
 
+/// Fused q, k and v, and the gate above the linear factor in one tensor.
+void place_phi3(const ModelConfig& config, Weight weight, int layer, Source& source) {
+  place_fused(config, weight, layer, source);
+  if (weight != Weight::gate && weight != Weight::up) return;
+  source.tensor = fmt::format("blk.{}.ffn_up.weight", layer);
+  source.first = weight == Weight::gate ? 0 : config.d_mlp;
+  source.outputs = std::int64_t{2} * config.d_mlp;
+}
+
 void read_llama_like(const GgufMetadata& metadata, ModelConfig& config) {
   if (metadata.has_tensor("blk.0.attn_q_norm.weight")) config.qk_norm = QkNorm::head;
   read_gguf_rotation(metadata, config);
 }
 
+/// For the architectures whose rows are interleaved over the whole head.
+void rotate_all(const GgufMetadata& metadata, const ModelConfig& config) {
+  if (config.rope.dims == config.d_head) return;
+  metadata.unsupported(fmt::format(
+      "metadata key {} is {}, but plumb rotates all {} channels of a head in this architecture",
+      metadata.key("rope.dimension_count"), config.rope.dims, config.d_head));
+}
+
+/// Windows of `width` in the layers that the pattern names; where it is absent, in all but every
+/// `period`-th.
+void read_windows(const GgufMetadata& metadata, ModelConfig& config, int width, int period) {
+  constexpr const char* key = "attention.sliding_window_pattern";
+  const std::vector<bool> named = metadata.flags(key, config.layers);
+  if (named.empty()) period = metadata.count(key, period);
+  for (int layer = 0; layer < config.layers; ++layer) {
+    const bool slides =
+        named.empty() ? (layer + 1) % period != 0 : named[static_cast<std::size_t>(layer)];
+    config.windows.push_back(slides ? width : 0);
+  }
+}
+
 /// Mistral's files say that they are Llama's.
 void read_llama(const GgufMetadata& metadata, ModelConfig& config) {
   read_llama_like(metadata, config);
+  rotate_all(metadata, config);
   if (const int window = metadata.count_or_none("attention.sliding_window")) {
     config.family = "mistral";
     config.windows.assign(static_cast<std::size_t>(config.layers), window);
@@ -48,6 +80,7 @@ void read_llama(const GgufMetadata& metadata, ModelConfig& config) {
 /// Every fourth layer does not rotate.
 void read_smollm3(const GgufMetadata& metadata, ModelConfig& config) {
   read_llama_like(metadata, config);
+  rotate_all(metadata, config);
   constexpr int interval = 4;
   if (config.layers < interval) return;
   for (int layer = 0; layer < config.layers; ++layer) {
@@ -62,9 +95,101 @@ void read_gpt2(const GgufMetadata&, ModelConfig& config) {
   config.qkv_bias = config.out_bias = config.mlp_bias = true;
 }
 
-constexpr std::array<GgufArchitecture, 5> architectures = {{
+/// The converter has added the 1 to the gains of Gemma's norms.
+void read_gemma(const GgufMetadata& metadata, ModelConfig& config) {
+  config.activation = Activation::gelu_tanh;
+  config.embed_scale = std::sqrt(static_cast<double>(config.d_model));
+  read_llama_like(metadata, config);
+}
+
+/// The largest model of a generation, known by its layers, scales queries by the width of a head as
+/// it would be if the heads filled the stream.
+void scale_largest(ModelConfig& config, int layers) {
+  if (config.layers != layers || config.attention_scale != 0) return;
+  config.attention_scale = 1 / std::sqrt(static_cast<double>(config.d_model / config.heads));
+}
+
+void read_gemma2(const GgufMetadata& metadata, ModelConfig& config) {
+  read_gemma(metadata, config);
+  config.norm_place = NormPlace::both;
+  config.score_cap = metadata.number("attn_logit_softcapping", 50);
+  config.logit_cap = metadata.number("final_logit_softcapping", 30);
+  read_windows(metadata, config, metadata.count("attention.sliding_window", 4096), 2);
+  scale_largest(config, 46);
+}
+
+void read_gemma3(const GgufMetadata& metadata, ModelConfig& config) {
+  read_gemma(metadata, config);
+  config.norm_place = NormPlace::both;
+  config.logit_cap = metadata.number("final_logit_softcapping", 0);
+  if (const int window = metadata.count_or_none("attention.sliding_window")) {
+    read_windows(metadata, config, window, 6);
+    config.window_rope.theta = metadata.number("rope.freq_base_swa", 10000);
+    config.window_rope.dims = config.rope.dims;
+  }
+  scale_largest(config, 62);
+}
+
+void read_phi3(const GgufMetadata& metadata, ModelConfig& config) {
+  read_llama_like(metadata, config);
+  if (const int window = metadata.count_or_none("attention.sliding_window")) {
+    config.windows.assign(static_cast<std::size_t>(config.layers), window);
+  }
+}
+
+void read_gptneox(const GgufMetadata& metadata, ModelConfig& config) {
+  config.activation = Activation::gelu;
+  config.gated_mlp = false;
+  config.parallel = metadata.flag("use_parallel_residual", true);
+  read_gguf_rotation(metadata, config);
+}
+
+void read_mpt(const GgufMetadata& metadata, ModelConfig& config) {
+  config.activation = Activation::gelu;
+  config.gated_mlp = false;
+  config.norm_bias = metadata.has_tensor("output_norm.bias");
+  config.positions = Positions::alibi;
+  config.alibi_bias = metadata.number("attention.max_alibi_bias");
+  config.qkv_clip = metadata.number("attention.clamp_kqv", 0);
+  if (config.alibi_bias == 0 || metadata.has_tensor("position_embd.weight")) {
+    metadata.unsupported("has learned positions, which plumb does not handle in this architecture");
+  }
+}
+
+/// LayerNorm without gains or biases.
+void read_olmo(const GgufMetadata& metadata, ModelConfig& config) {
+  config.norm_gain = config.norm_bias = false;
+  config.qkv_clip = metadata.number("attention.clamp_kqv", 0);
+  read_gguf_rotation(metadata, config);
+  rotate_all(metadata, config);
+}
+
+/// OLMo 3 is OLMo 2 with windows, in which the rotation is not scaled.
+void read_olmo2(const GgufMetadata& metadata, ModelConfig& config) {
+  config.norm_place = NormPlace::after;
+  // Converters disagree on whether the factor contains yarn's own.
+  if (metadata.has("rope.scaling.attn_factor")) metadata.unhandled("rope.scaling.attn_factor");
+  read_gguf_rotation(metadata, config);
+  config.qk_norm = QkNorm::whole;
+  if (const int window = metadata.count_or_none("attention.sliding_window")) {
+    config.family = "olmo3";
+    read_windows(metadata, config, window, 4);
+    config.window_rope.theta = config.rope.theta;
+    config.window_rope.dims = config.rope.dims;
+  }
+}
+
+constexpr std::array<GgufArchitecture, 13> architectures = {{
+    {"gemma", "gemma", read_gemma, nullptr},
+    {"gemma2", "gemma2", read_gemma2, nullptr},
+    {"gemma3", "gemma3_text", read_gemma3, nullptr},
     {"gpt2", "gpt2", read_gpt2, place_fused},
+    {"gptneox", "gpt_neox", read_gptneox, place_fused},
     {"llama", "llama", read_llama, place_interleaved},
+    {"mpt", "mpt", read_mpt, place_fused},
+    {"olmo", "olmo", read_olmo, place_interleaved},
+    {"olmo2", "olmo2", read_olmo2, nullptr},
+    {"phi3", "phi3", read_phi3, place_phi3},
     {"qwen2", "qwen2", read_llama_like, nullptr},
     {"qwen3", "qwen3", read_llama_like, nullptr},
     {"smollm3", "smollm3", read_smollm3, place_interleaved},

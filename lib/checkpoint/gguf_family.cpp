@@ -55,9 +55,11 @@ ModelConfig read_config(const GgufMetadata& metadata, const GgufArchitecture& ar
   read_sizes(metadata, config);
   read_norm(metadata, config);
   config.tied = !metadata.has_tensor("output.weight");
-  config.qkv_bias = metadata.has_tensor("blk.0.attn_q.bias");
+  config.qkv_bias =
+      metadata.has_tensor("blk.0.attn_q.bias") || metadata.has_tensor("blk.0.attn_qkv.bias");
   config.out_bias = metadata.has_tensor("blk.0.attn_output.bias");
   config.mlp_bias = metadata.has_tensor("blk.0.ffn_up.bias");
+  config.attention_scale = metadata.number("attention.scale", 0);
   architecture.read(metadata, config);
   if (!metadata.flag("attention.causal", true)) metadata.unhandled("attention.causal");
   metadata.refuse_unread();
@@ -83,8 +85,10 @@ const char* stem(Weight weight) {
     case Weight::k_norm: return "attn_k_norm";
     case Weight::out:
     case Weight::out_bias: return "attn_output";
+    case Weight::ln1_post: return "post_attention_norm";
     case Weight::ln2:
     case Weight::ln2_bias: return "ffn_norm";
+    case Weight::ln2_post: return "post_ffw_norm";
     case Weight::gate:
     case Weight::gate_bias: return "ffn_gate";
     case Weight::up:

@@ -12,7 +12,7 @@ namespace plumb {
 namespace {
 
 // Of no consequence for the forward pass: how the file was made, or what the tensors say too.
-constexpr std::array<std::string_view, 3> harmless = {
+constexpr std::array<std::string_view, 4> harmless = {
     "tensor_data_layout", "rope.scaling.finetuned",
     "attention.layer_norm_epsilon",  // of an architecture without LayerNorm
 };

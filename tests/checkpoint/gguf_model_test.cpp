@@ -95,7 +95,8 @@ TEST(GgufModel, RefusesOtherArchitecturesAndSettings) {
     all.push_back(path.string());
     expect_error([&] { Checkpoint::open(path); }, kind, all);
   };
-  refuses(TinyLlama("mamba"), ErrorKind::unsupported, {"\"mamba\"", "gpt2, llama, qwen2, qwen3"});
+  refuses(TinyLlama("mamba"), ErrorKind::unsupported,
+          {"\"mamba\"", "gpt2, gptneox, llama", "qwen2, qwen3"});
   TinyLlama windowed("qwen2");
   windowed.build.u32("qwen2.attention.sliding_window", 8);
   refuses(windowed, ErrorKind::unsupported, {"qwen2.attention.sliding_window"});
@@ -123,7 +124,10 @@ TEST(GgufModel, RefusesOtherArchitecturesAndSettings) {
   refuses(partial, ErrorKind::unsupported, {"llama.rope.dimension_count"});
   TinyLlama long_rope;
   long_rope.build.string("llama.rope.scaling.type", "longrope");
-  refuses(long_rope, ErrorKind::unsupported, {"\"longrope\""});
+  refuses(long_rope, ErrorKind::bad_file, {"rope_factors_short.weight", "missing"});
+  TinyLlama twisted;
+  twisted.build.string("llama.rope.scaling.type", "twisted");
+  refuses(twisted, ErrorKind::unsupported, {"\"twisted\""});
   TinyLlama sizes;
   sizes.build.u32("llama.vocab_size", 4);
   refuses(sizes, ErrorKind::bad_file, {"\"token_embd.weight\"", "[3, 4]", "[4, 4]"});
@@ -227,7 +231,22 @@ TEST(GgufModel, RecognisesTheTableOfLlama3) {
   EXPECT_EQ(Checkpoint::open(ones.write()).config().rope.scaling, RopeScaling::none);
   TinyLlama other;
   other.build.tensor("rope_freqs.weight", {2}, 0, test::floats({2, 3}));
-  expect_error([&] { Checkpoint::open(other.write()); }, ErrorKind::unsupported, {"rope_freqs"});
+  const Rope table_alone = Checkpoint::open(other.write()).config().rope;
+  EXPECT_EQ(table_alone.scaling, RopeScaling::longrope);
+  EXPECT_EQ(table_alone.short_factors, (std::vector<double>{2, 3}));
+  EXPECT_EQ(table_alone.long_factors, (std::vector<double>{2, 3}));
+  EXPECT_EQ(table_alone.attention_factor, 1);
+  TinyLlama both;
+  both.build.tensor("rope_freqs.weight", {2}, 0, test::floats({2, 3}));
+  both.build.string("llama.rope.scaling.type", "linear").f32("llama.rope.scaling.factor", 4);
+  expect_error([&] { Checkpoint::open(both.write()); }, ErrorKind::unsupported, {"rope_freqs"});
+  TinyLlama zero;
+  zero.build.tensor("rope_freqs.weight", {2}, 0, test::floats({2, 0}));
+  expect_error([&] { Checkpoint::open(zero.write()); }, ErrorKind::bad_file, {"factors"});
+  TinyLlama shape;
+  shape.build.tensor("rope_freqs.weight", {3}, 0, test::floats({2, 2, 2}));
+  expect_error([&] { Checkpoint::open(shape.write()); }, ErrorKind::bad_file,
+               {"rope_freqs", "[2]"});
 }
 
 TEST(Smollm2, ReadsAsDocumented) {

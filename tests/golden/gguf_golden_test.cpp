@@ -20,10 +20,15 @@ namespace {
 // states by 3e-8 of epsilon over variance, and a table of divisors by 6e-8.
 constexpr double tolerance = 1e-6;
 
-const std::vector<std::string> cases = {"gpt2_gelu_new", "llama_bias_untied", "llama_gqa_tied",
-                                        "llama_padded",  "llama_rope_linear", "llama_rope_yarn",
-                                        "mistral_full",  "mistral_window",    "qwen2_tied",
-                                        "qwen3_tied",    "qwen3_untied"};
+const std::vector<std::string> cases = {
+    "gemma_gelu_untied",   "gemma_mqa",        "gemma2_caps",   "gemma2_scores_capped",
+    "gemma3_old_form",     "gemma3_two_ropes", "gpt2_gelu_new", "gpt_neox_parallel",
+    "llama_bias_untied",   "llama_gqa_tied",   "llama_padded",  "llama_rope_linear",
+    "llama_rope_llama3",   "llama_rope_yarn",  "mistral_full",  "mistral_window",
+    "mpt_alibi",           "mpt_six_heads",    "olmo_clipped",  "olmo_tied",
+    "olmo2_gqa",           "olmo2_tied",       "olmo3_yarn",    "phi3_longrope_long",
+    "phi3_longrope_short", "phi3_partial",     "qwen2_tied",    "qwen3_tied",
+    "qwen3_untied"};
 
 std::filesystem::path checkpoint_path(const std::string& name) {
   return test::source_dir() / "tests" / "golden" / name;

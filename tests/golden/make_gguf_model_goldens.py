@@ -59,10 +59,22 @@ def as_gpt2(name, tensor, config):
     return name, tensor
 
 
+def as_gemma(name, tensor, config):
+    return name, tensor.float() + 1 if name.endswith("norm.weight") else tensor
+
+
+def as_gptneox(name, tensor, config):
+    if ".query_key_value." in name:  # q, k and v of each head side by side
+        heads = tensor.reshape(config.num_attention_heads, 3, -1, *tensor.shape[1:])
+        tensor = torch.cat([heads[:, part].reshape(-1, *tensor.shape[1:]) for part in range(3)])
+    return name, tensor
+
+
 # --- keys ----------------------------------------------------------------------------------------
 
 def rope_of(config):
     rope = dict(getattr(config, "rope_parameters", None) or {})
+    rope = dict(rope.get("full_attention", rope))
     rope.setdefault("rope_type", "default")
     return rope
 
@@ -88,6 +100,15 @@ def add_rotation(w, config, arch, d_head):
         smooth = np.clip((original / wavelength - low) / (high - low), 0, 1)
         table = 1 / ((1 - smooth) / rope["factor"] + smooth)
         w.add_tensor("rope_freqs.weight", table.astype(np.float32))
+    elif kind == "longrope":
+        original = (rope.get("original_max_position_embeddings")
+                    or config.original_max_position_embeddings)
+        factor = config.max_position_embeddings / original
+        w.add_rope_scaling_orig_ctx_len(original)
+        w.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(factor) / math.log(original)))
+        for which in ("short", "long"):
+            w.add_tensor(f"rope_factors_{which}.weight",
+                         np.array(rope[f"{which}_factor"], np.float32))
     elif kind != "default":
         raise SystemExit(f"no rotation {kind} in {arch}")
 
@@ -120,6 +141,76 @@ def mistral(w, config, arch):
         w.add_sliding_window(config.sliding_window)
 
 
+def gemma(w, config, arch):
+    rotary(w, config, arch)
+    scalar = getattr(config, "query_pre_attn_scalar", config.head_dim)
+    if scalar != config.head_dim:  # the converter leaves this out
+        w.add_attention_scale(scalar ** -0.5)
+    if config.model_type == "gemma":
+        return
+    add_windows(w, config)
+    if config.attn_logit_softcapping:
+        w.add_attn_logit_softcapping(config.attn_logit_softcapping)
+    w.add_final_logit_softcapping(config.final_logit_softcapping or 0.0)
+    if config.model_type == "gemma3_text":
+        w.add_rope_freq_base_swa(config.rope_parameters["sliding_attention"]["rope_theta"])
+
+
+def add_windows(w, config):
+    w.add_sliding_window(config.sliding_window)
+    w.add_sliding_window_pattern([kind == "sliding_attention" for kind in config.layer_types])
+
+
+def phi3(w, config, arch):
+    d_head = rotary(w, config, arch)
+    w.add_rope_dimension_count(int(d_head * rope_of(config).get("partial_rotary_factor", 1.0)))
+    w.add_sliding_window(config.sliding_window or 0)
+
+
+def gptneox(w, config, arch):
+    w.add_context_length(config.max_position_embeddings)
+    w.add_embedding_length(config.hidden_size)
+    w.add_feed_forward_length(config.intermediate_size)
+    d_head = config.hidden_size // config.num_attention_heads
+    w.add_rope_dimension_count(int(d_head * rope_of(config)["partial_rotary_factor"]))
+    w.add_head_count(config.num_attention_heads)
+    w.add_parallel_residual(config.use_parallel_residual)
+    w.add_layer_norm_eps(config.layer_norm_eps)
+    add_rotation(w, config, arch, d_head)
+
+
+def mpt(w, config, arch):
+    w.add_context_length(config.max_seq_len)
+    w.add_embedding_length(config.d_model)
+    w.add_feed_forward_length(4 * config.d_model)
+    w.add_head_count(config.n_heads)
+    w.add_layer_norm_eps(1e-5)
+    attention = config.attn_config
+    if attention.clip_qkv is not None:
+        w.add_clamp_kqv(attention.clip_qkv)
+    if attention.softmax_scale is not None:  # the converter leaves this out
+        w.add_attention_scale(attention.softmax_scale)
+    w.add_max_alibi_bias(attention.alibi_bias_max)
+
+
+def olmo(w, config, arch):
+    w.add_context_length(config.max_position_embeddings)
+    w.add_embedding_length(config.hidden_size)
+    w.add_feed_forward_length(config.intermediate_size)
+    w.add_head_count(config.num_attention_heads)
+    w.add_head_count_kv(config.num_key_value_heads)
+    w.add_layer_norm_eps(1e-5)
+    if config.clip_qkv is not None:
+        w.add_clamp_kqv(config.clip_qkv)
+    add_rotation(w, config, arch, config.hidden_size // config.num_attention_heads)
+
+
+def olmo2(w, config, arch):
+    rotary(w, config, arch)
+    if config.model_type == "olmo3":
+        add_windows(w, config)
+
+
 def gpt2(w, config, arch):
     w.add_context_length(config.n_positions)
     w.add_embedding_length(config.n_embd)
@@ -130,26 +221,36 @@ def gpt2(w, config, arch):
 
 # model_type: (architecture, keys, tensors)
 FAMILIES = {
+    "gemma": ("gemma", gemma, as_gemma),
+    "gemma2": ("gemma2", gemma, as_gemma),
+    "gemma3_text": ("gemma3", gemma, as_gemma),
     "gpt2": ("gpt2", gpt2, as_gpt2),
+    "gpt_neox": ("gptneox", gptneox, as_gptneox),
     "llama": ("llama", llama, as_llama),
     "mistral": ("llama", mistral, as_llama),
+    "mpt": ("mpt", mpt, as_is),
+    "olmo": ("olmo", olmo, as_llama),
+    "olmo2": ("olmo2", olmo2, as_is),
+    "olmo3": ("olmo2", olmo2, as_is),
+    "phi3": ("phi3", phi3, as_is),
     "qwen2": ("qwen2", rotary, as_is),
     "qwen3": ("qwen3", rotary, as_is),
 }
 
 # What GGUF cannot say is left out: windows of qwen2, dynamic scaling, other activations.
 CASES = [
-    "gpt2_gelu_new", "llama_bias_untied", "llama_gqa_tied", "llama_padded",
-    "llama_rope_linear", "llama_rope_yarn", "mistral_full", "mistral_window",
-    "qwen2_tied", "qwen3_tied", "qwen3_untied",
+    "gemma_gelu_untied", "gemma_mqa", "gemma2_caps", "gemma2_scores_capped", "gemma3_old_form",
+    "gemma3_two_ropes", "gpt2_gelu_new", "gpt_neox_parallel", "llama_bias_untied",
+    "llama_gqa_tied", "llama_padded", "llama_rope_linear", "llama_rope_llama3", "llama_rope_yarn",
+    "mistral_full", "mistral_window", "mpt_alibi", "mpt_six_heads", "olmo_clipped", "olmo_tied",
+    "olmo2_gqa", "olmo2_tied", "olmo3_yarn", "phi3_longrope_long", "phi3_longrope_short",
+    "phi3_partial", "qwen2_tied", "qwen3_tied", "qwen3_untied",
 ]
 
-# Cases that transformers does not load from GGUF as they are: of GPT-2's files it takes the size of
-# the vocabulary from a tokenizer, and it knows neither biases of Llama, scaled rotation, windows of
-# Mistral, nor (in qwen3) a head width that is not d_model / heads.
-NOT_LOADED = {"gpt2_gelu_new", "llama_bias_untied", "llama_rope_linear",
-              "llama_rope_llama3", "llama_rope_yarn", "mistral_window", "qwen3_tied",
-              "qwen3_untied"}
+# Cases that transformers loads from GGUF as they are. Of the others it does not know the
+# architecture or a key (biases, scaled rotation, caps, windows of Mistral, a head width that is not
+# d_model / heads), or takes the size of the vocabulary from a tokenizer.
+LOADED = {"llama_gqa_tied", "llama_padded", "mistral_full", "qwen2_tied"}
 
 
 def state_dict(directory):
@@ -165,6 +266,8 @@ def mapped(name_map, name):
         found = name_map.get_name(prefix + stem)
         if found is not None:
             return f"{found}.{suffix}"
+    if name == "lm_head.weight":  # of an architecture whose models are always tied
+        return "output.weight"
     raise SystemExit(f"no GGUF name for {name}")
 
 
@@ -200,7 +303,7 @@ def write(case):
 
 def check(case, path):
     """transformers' logits of the GGUF file against those of the checkpoint."""
-    if case in NOT_LOADED:
+    if case not in LOADED:
         return print(f"{case}: written")
     tokens = torch.arange(11).unsqueeze(0) % 61
     options = dict(dtype=torch.float32, attn_implementation="eager")
