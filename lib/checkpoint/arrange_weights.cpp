@@ -18,7 +18,7 @@ namespace {
 
 /// A weight that is one tensor of the file, or some rows of it.
 struct Part {
-  std::int64_t first = 0;
+  Source source = {};
   std::string name = {};
   std::vector<std::int64_t> shape = {};
   WeightToWrite weight = {};
@@ -30,9 +30,43 @@ struct FileTensor {
   std::vector<Part> parts = {};
 };
 
+/// Whether the rows do not simply follow each other: groups of them, or rows that no weight fills.
+bool scattered(const FileTensor& tensor) {
+  return std::any_of(tensor.parts.begin(), tensor.parts.end(), [&](const Part& part) {
+    return part.source.group > 0 || (tensor.parts.size() == 1 && part.source.first > 0);
+  });
+}
+
+at::Tensor values_of(const Part& part) {
+  const at::Tensor values = part.weight.make().detach().cpu();
+  if (part.source.offset == 0.0) return values;
+  return (values.to(at::kDouble) - part.source.offset).to(values.scalar_type());
+}
+
+/// Rows that no weight fills are zero: what they hold is never read.
+at::Tensor scatter(const FileTensor& tensor, std::int64_t rows) {
+  at::Tensor whole;
+  for (const Part& part : tensor.parts) {
+    const at::Tensor values = values_of(part);
+    if (!whole.defined()) {
+      std::vector<std::int64_t> shape = values.sizes().vec();
+      shape.front() = rows;
+      whole = at::zeros(shape, values.options());
+    }
+    at::Tensor index = at::arange(values.size(0), at::TensorOptions().dtype(at::kLong));
+    if (const std::int64_t group = part.source.group; group > 0) {
+      const at::Tensor within = index.remainder(group);
+      index = (index - within).div(group, "floor") * part.source.stride + within;
+    }
+    whole.index_copy_(0, index + part.source.first, values);
+  }
+  return whole;
+}
+
 at::Tensor assemble(const FileTensor& tensor) {
+  if (scattered(tensor)) return scatter(tensor, tensor.parts.front().source.outputs);
   std::vector<at::Tensor> parts;
-  for (const Part& part : tensor.parts) parts.push_back(part.weight.make().detach().cpu());
+  for (const Part& part : tensor.parts) parts.push_back(values_of(part));
   at::Tensor whole = parts.size() == 1 ? parts.front() : at::cat(parts, 0);
   if (tensor.transposed) whole = whole.t();
   return whole.contiguous();
@@ -40,7 +74,7 @@ at::Tensor assemble(const FileTensor& tensor) {
 
 TensorToWrite describe(FileTensor tensor) {
   std::sort(tensor.parts.begin(), tensor.parts.end(),
-            [](const Part& a, const Part& b) { return a.first < b.first; });
+            [](const Part& a, const Part& b) { return a.source.first < b.source.first; });
   const Part& front = tensor.parts.front();
   TensorToWrite written = {tensor.name, front.weight.dtype, front.shape, {}};
   for (std::size_t i = 1; i < tensor.parts.size(); ++i) {
@@ -51,6 +85,7 @@ TensorToWrite describe(FileTensor tensor) {
     }
     written.shape.front() += part.shape.front();
   }
+  if (scattered(tensor)) written.shape.front() = front.source.outputs;
   if (tensor.transposed) std::reverse(written.shape.begin(), written.shape.end());
   written.make = [whole = std::make_shared<const FileTensor>(std::move(tensor))] {
     return assemble(*whole);
@@ -100,15 +135,10 @@ std::vector<TensorToWrite> arrange_weights(
       refuse_to_write(fmt::format("family {} stores {} with interleaved rows", family.name,
                                   weight_name(weight, layer)));
     }
-    const bool padded = weight == Weight::pos_embed && source.first > 0;
-    if (source.group > 0 || source.offset != 0.0 || padded) {
-      refuse_to_write(fmt::format("family {} stores {} in a form that plumb only reads",
-                                  family.name, weight_name(weight, layer)));
-    }
     const auto [found, fresh] = places.emplace(source.tensor, arranged.size());
     if (fresh) arranged.push_back({source.tensor, source.transposed, {}});
     arranged[found->second].parts.push_back(
-        {source.first, weight_name(weight, layer), shape, give(weight, layer)});
+        {source, weight_name(weight, layer), shape, give(weight, layer)});
   };
   for (const Weight weight : all_weights()) {
     if (!is_per_layer(weight)) place(weight, 0);

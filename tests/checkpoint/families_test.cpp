@@ -1,15 +1,19 @@
 // What each family reads from config.json beyond Llama and GPT-2, and what it refuses by name.
 #include "checkpoint/families.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "checkpoint/config_fields.h"
 #include "checkpoint/files.h"
+#include "plumb/checkpoint_write.h"
+#include "support/paths.h"
 
 namespace plumb {
 namespace {
@@ -283,6 +287,41 @@ TEST(NewFamilies, SayInConfigJsonWhatTheyRead) {
     EXPECT_EQ(first_difference(config, read(family, written)), "") << family;
   }
 }
+
+class Rewritten : public testing::TestWithParam<std::string> {};
+
+TEST_P(Rewritten, HasTheSameWeightsToTheBit) {
+  const Checkpoint original =
+      Checkpoint::open(test::source_dir() / "tests" / "golden" / GetParam());
+  std::map<std::string, at::Tensor> weights;
+  const auto each = [&](const auto& visit) {
+    for (const Weight weight : all_weights()) {
+      for (int layer = 0; layer < (is_per_layer(weight) ? original.config().layers : 1); ++layer) {
+        if (original.has(weight, layer)) visit(weight, layer);
+      }
+    }
+  };
+  each([&](Weight weight, int layer) {
+    weights[weight_name(weight, layer)] = original.read(weight, layer);
+  });
+  const auto directory = test::scratch_dir() / GetParam();
+  write_checkpoint(directory, original.config(), weights);
+  const Checkpoint again = Checkpoint::open(directory);
+  EXPECT_EQ(first_difference(original.config(), again.config()), "");
+  EXPECT_EQ(again.parameters(), original.parameters());
+  each([&](Weight weight, int layer) {
+    EXPECT_TRUE(at::equal(again.read(weight, layer), weights.at(weight_name(weight, layer))))
+        << weight_name(weight, layer);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, Rewritten,
+                         testing::Values("gemma_gelu_untied", "gemma2_caps", "gemma3_old_form",
+                                         "gpt_neox_parallel", "gpt_neox_sequential",
+                                         "gpt_neo_padded", "opt_relu", "opt_plain_norms",
+                                         "phi3_longrope_long", "phi3_partial", "olmo_clipped",
+                                         "olmo2_gqa", "olmo3_yarn", "mpt_six_heads"),
+                         [](const auto& info) { return info.param; });
 
 }  // namespace
 }  // namespace plumb
