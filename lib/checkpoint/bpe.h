@@ -60,26 +60,30 @@ class MergeTable {
   std::vector<Slot> slots_;
 };
 
-/// Merges tokens until no pair of neighbours merges: each time the pair of lowest rank, the
-/// leftmost of several. Keeps its buffers between calls; one for each thread.
+/// A token of a piece, and how many of the piece's bytes it stands for.
+struct Symbol {
+  std::int32_t id = -1;
+  std::uint32_t bytes = 0;
+};
+
+/// Merges symbols until no pair of neighbours merges: each time the pair of lowest rank, the
+/// leftmost of several. Keeps its buffer between calls; one for each thread.
 class Merger {
  public:
-  explicit Merger(const MergeTable& table) : table_(table) {}
-
-  /// Replaces `tokens`, one per byte, by the merged ones.
-  void merge(std::vector<std::int32_t>& tokens) {
-    if (tokens.size() < 2) return;
-    tokens.size() <= short_piece ? merge_by_scan(tokens) : merge_by_heap(tokens);
+  /// Replaces `symbols` by the merged ones.
+  void merge(const MergeTable& table, std::vector<Symbol>& symbols) {
+    if (symbols.size() < 2) return;
+    symbols.size() <= short_piece ? merge_by_scan(table, symbols) : merge_by_heap(table, symbols);
   }
 
  private:
   // Up to here scanning all ranks for each merge beats the heap; beyond, it would be quadratic.
   static constexpr std::size_t short_piece = 48;
 
-  void merge_by_scan(std::vector<std::int32_t>& tokens) {
+  void merge_by_scan(const MergeTable& table, std::vector<Symbol>& symbols) {
     merges_.clear();
-    for (std::size_t i = 0; i + 1 < tokens.size(); ++i) {
-      merges_.push_back(table_.get(tokens[i], tokens[i + 1]));
+    for (std::size_t i = 0; i + 1 < symbols.size(); ++i) {
+      merges_.push_back(table.get(symbols[i].id, symbols[i + 1].id));
     }
     while (true) {
       std::size_t best = merges_.size();
@@ -92,17 +96,19 @@ class Merger {
         }
       }
       if (best == merges_.size()) return;
-      tokens[best] = merges_[best].id;
-      tokens.erase(tokens.begin() + static_cast<std::ptrdiff_t>(best) + 1);
+      symbols[best] = {merges_[best].id, symbols[best].bytes + symbols[best + 1].bytes};
+      symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(best) + 1);
       merges_.erase(merges_.begin() + static_cast<std::ptrdiff_t>(best));
-      if (best > 0) merges_[best - 1] = table_.get(tokens[best - 1], tokens[best]);
-      if (best < merges_.size()) merges_[best] = table_.get(tokens[best], tokens[best + 1]);
+      if (best > 0) merges_[best - 1] = table.get(symbols[best - 1].id, symbols[best].id);
+      if (best < merges_.size()) {
+        merges_[best] = table.get(symbols[best].id, symbols[best + 1].id);
+      }
     }
   }
 
-  void merge_by_heap(std::vector<std::int32_t>& tokens) {
+  static void merge_by_heap(const MergeTable& table, std::vector<Symbol>& symbols) {
     constexpr std::int32_t gone = -1;
-    const std::size_t count = tokens.size();
+    const std::size_t count = symbols.size();
     // Neighbours as a linked list over positions; `count` ends it on both sides.
     std::vector<std::size_t> next(count);
     std::vector<std::size_t> previous(count);
@@ -112,9 +118,12 @@ class Merger {
     }
     using Candidate = std::tuple<std::int32_t, std::size_t, std::int32_t>;  // rank, position, id
     std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue;
+    const auto merge_at = [&](std::size_t at) {
+      return table.get(symbols[at].id, symbols[next[at]].id);
+    };
     const auto offer = [&](std::size_t at) {
       if (at == count || next[at] == count) return;
-      const Merge merge = table_.get(tokens[at], tokens[next[at]]);
+      const Merge merge = merge_at(at);
       if (merge.rank >= 0) queue.emplace(merge.rank, at, merge.id);
     };
     for (std::size_t i = 0; i < count; ++i) offer(i);
@@ -122,20 +131,20 @@ class Merger {
       const auto [rank, at, id] = queue.top();
       queue.pop();
       // Candidates are not withdrawn when one side changes; they are recognised here as outdated.
-      if (tokens[at] == gone || next[at] == count) continue;
-      if (table_.get(tokens[at], tokens[next[at]]).rank != rank) continue;
+      if (symbols[at].id == gone || next[at] == count) continue;
+      const Merge merge = merge_at(at);
+      if (merge.rank != rank || merge.id != id) continue;
       const std::size_t eaten = next[at];
-      tokens[at] = id;
-      tokens[eaten] = gone;
+      symbols[at] = {id, symbols[at].bytes + symbols[eaten].bytes};
+      symbols[eaten].id = gone;
       next[at] = next[eaten];
       if (next[at] != count) previous[next[at]] = at;
       offer(previous[at]);
       offer(at);
     }
-    std::erase(tokens, gone);
+    std::erase_if(symbols, [](const Symbol& symbol) { return symbol.id == gone; });
   }
 
-  const MergeTable& table_;
   std::vector<Merge> merges_;
 };
 

@@ -7,11 +7,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
 
 #include "checkpoint/utf8.h"
-#include "plumb/error.h"
 
 namespace plumb {
 namespace {
@@ -46,30 +43,19 @@ std::optional<std::string> bytes_of(std::string_view token) {
   return out;
 }
 
-std::string to_nfc(std::string_view text) {
-  // All characters below U+0300 are in form C already, and their lead bytes lie below 0xCC.
-  const auto beyond = [](char c) { return static_cast<unsigned char>(c) >= 0xCC; };
-  if (std::none_of(text.begin(), text.end(), beyond)) return std::string(text);
-  std::string out;
-  out.reserve(text.size());
-  for_each_utf8_stretch(text, [&](std::string_view part, bool well_formed) {
-    if (!well_formed) {
-      out += part;
-      return;
+std::string in_byte_alphabet(char byte) {
+  static const std::array<std::string, 0x100> letters = [] {
+    std::array<std::string, 0x100> out;
+    for (std::uint32_t point = 0; point < 0x200; ++point) {
+      const int stands_for = byte_of(point);
+      if (stands_for < 0) continue;
+      std::string& letter = out[static_cast<std::size_t>(stands_for)];
+      if (point >= 0x80) letter += static_cast<char>(0xC0U | point >> 6U);
+      letter += static_cast<char>(point >= 0x80 ? 0x80U | (point & 0x3FU) : point);
     }
-    utf8proc_uint8_t* composed = nullptr;
-    const utf8proc_ssize_t size =
-        utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(part.data()),
-                     static_cast<utf8proc_ssize_t>(part.size()), &composed,
-                     static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-    const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owned(composed, &std::free);
-    if (size < 0) {
-      throw Error(ErrorKind::too_large, fmt::format("cannot normalise a text of {} bytes: {}",
-                                                    part.size(), utf8proc_errmsg(size)));
-    }
-    out.append(reinterpret_cast<const char*>(composed), static_cast<std::size_t>(size));
-  });
-  return out;
+    return out;
+  }();
+  return letters[static_cast<unsigned char>(byte)];
 }
 
 std::string legible(std::string_view bytes) {

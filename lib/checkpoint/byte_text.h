@@ -1,4 +1,4 @@
-// Text as bytes: the byte-level alphabet, normalisation, and a legible form.
+// Text as bytes: the byte-level alphabet, and a legible form.
 #pragma once
 
 #include <optional>
@@ -10,9 +10,8 @@ namespace plumb {
 /// The bytes that a token stands for; nothing when it is not spelled in the byte-level alphabet.
 std::optional<std::string> bytes_of(std::string_view token);
 
-/// Normalisation form C of the well-formed stretches; ill-formed bytes stay. Throws too_large when
-/// memory does not suffice.
-std::string to_nfc(std::string_view text);
+/// The letter that stands for a byte in the byte-level alphabet.
+std::string in_byte_alphabet(char byte);
 
 /// `bytes` with new line, tab, other control and format characters and ill-formed UTF-8 written as
 /// \n, \t, \xNN.

@@ -1,93 +1,120 @@
 #include "checkpoint/pretokenizer.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include <fmt/format.h>
-#include <pcre2.h>
 
+#include <algorithm>
 #include <cstddef>
-#include <cstdint>
-#include <memory>
 #include <utility>
 
-#include "checkpoint/printable.h"
-#include "checkpoint/split_pattern.h"
+#include "checkpoint/byte_text.h"
 #include "plumb/error.h"
 
 namespace plumb {
 namespace {
 
-// A pattern may need this much beyond PCRE2's own stack before the text counts as too difficult.
-constexpr std::uint32_t heap_limit_kib = 64 * 1024;
-constexpr std::uint32_t match_limit = 20'000'000;
-constexpr std::size_t longest_pattern = 16 * 1024;
 constexpr std::size_t most_steps = 32;
 
-struct FreeCode {
-  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-};
-struct FreeCompileContext {
-  void operator()(pcre2_compile_context* context) const { pcre2_compile_context_free(context); }
-};
-struct FreeMatchContext {
-  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
-};
-struct FreeMatchData {
-  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
+struct Part {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  bool match = false;
 };
 
-std::string message_of(int code) {
-  std::string text(256, '\0');
-  const int length =
-      pcre2_get_error_message(code, reinterpret_cast<PCRE2_UCHAR*>(text.data()), text.size());
-  text.resize(length < 0 ? 0 : static_cast<std::size_t>(length));
-  return text;
+/// Matches and the gaps between them.
+template <typename Sink>
+void for_each_part(const TextPattern& pattern, std::string_view text, Sink&& sink) {
+  TextPattern::Search search(pattern, text);
+  std::size_t at = 0;
+  while (at < text.size()) {
+    const auto [begin, end] = search.next(at);
+    if (begin > at) sink(Part{at, begin, false});
+    if (end > begin) sink(Part{begin, end, true});
+    at = end;
+  }
+}
+
+void merge_with_previous(std::vector<Part>& parts) {
+  std::vector<Part> out;
+  bool after_match = false;
+  for (const Part& part : parts) {
+    if (part.match && !after_match && !out.empty()) {
+      out.back().end = part.end;
+    } else {
+      out.push_back(part);
+    }
+    after_match = part.match;
+  }
+  parts = std::move(out);
+}
+
+/// From the back: the first match in front of a gap belongs to it.
+void merge_with_next(std::vector<Part>& parts) {
+  std::vector<Part> out;
+  bool before_match = false;
+  for (std::size_t i = parts.size(); i-- > 0;) {
+    if (parts[i].match && !before_match && !out.empty()) {
+      out.back().begin = parts[i].begin;
+    } else {
+      out.push_back(parts[i]);
+    }
+    before_match = parts[i].match;
+  }
+  std::reverse(out.begin(), out.end());
+  parts = std::move(out);
+}
+
+void join_contiguous(std::vector<Part>& parts) {
+  std::vector<Part> out;
+  for (const Part& part : parts) {
+    if (!out.empty() && out.back().match == part.match) {
+      out.back().end = part.end;
+    } else {
+      out.push_back(part);
+    }
+  }
+  parts = std::move(out);
 }
 
 }  // namespace
 
-struct PreTokenizer::Pattern {
-  std::unique_ptr<pcre2_code, FreeCode> code;
-  std::unique_ptr<pcre2_match_context, FreeMatchContext> limits;
-  std::string source;
-};
-
-void PreTokenizer::add_split(std::string_view source, const std::string& where) {
-  if (source.size() > longest_pattern || steps_.size() >= most_steps) {
+void PreTokenizer::add(Step step, const std::string& where) {
+  if (steps_.size() >= most_steps) {
     throw Error(ErrorKind::unsupported,
-                fmt::format("{}: more than {} splitting steps or {} bytes in a split pattern",
-                            where, most_steps, longest_pattern));
+                fmt::format("{}: more than {} splitting steps", where, most_steps));
   }
-  const std::string translated = translate_split_pattern(source, where);
-  // Line ends as in Oniguruma's default syntax: $ and ^ know \n alone.
-  const std::unique_ptr<pcre2_compile_context, FreeCompileContext> context(
-      pcre2_compile_context_create(nullptr));
-  pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
-  int code = 0;
-  PCRE2_SIZE at = 0;
-  auto pattern = std::make_shared<Pattern>();
-  pattern->source = std::string(source);
-  pattern->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()),
-                                    translated.size(), PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE,
-                                    &code, &at, context.get()));
-  if (!pattern->code) {
-    throw Error(ErrorKind::unsupported,
-                fmt::format("{}: split pattern {} is not one plumb can run: {}", where,
-                            printable(source), message_of(code)));
-  }
-  // Without JIT on this machine matching is slower and gives the same matches.
-  pcre2_jit_compile(pattern->code.get(), PCRE2_JIT_COMPLETE);
-  pattern->limits.reset(pcre2_match_context_create(nullptr));
-  pcre2_set_heap_limit(pattern->limits.get(), heap_limit_kib);
-  pcre2_set_match_limit(pattern->limits.get(), match_limit);
-  steps_.push_back({std::move(pattern)});
+  step.in_alphabet = in_alphabet_;
+  steps_.push_back(std::move(step));
 }
 
-void PreTokenizer::add_space_prefix() { steps_.push_back({nullptr}); }
+void PreTokenizer::add_split(TextPattern pattern, SplitBehavior behavior, bool invert) {
+  add({.pattern = std::move(pattern), .behavior = behavior, .invert = invert}, "pre_tokenizer");
+}
+
+void PreTokenizer::add_split(std::string_view pattern, const std::string& where) {
+  add({.pattern = TextPattern::oniguruma(pattern, where)}, where);
+}
+
+void PreTokenizer::add_space_prefix() {
+  add({.kind = Step::Kind::space_prefix, .mark = " "}, "pre_tokenizer");
+}
+
+void PreTokenizer::add_metaspace(std::string mark, PrependScheme scheme, bool cut,
+                                 const std::string& where) {
+  TextPattern pattern = TextPattern::literal(mark, where);
+  add({.kind = Step::Kind::metaspace,
+       .pattern = std::move(pattern),
+       .behavior = SplitBehavior::merged_with_next,
+       .mark = std::move(mark),
+       .scheme = scheme,
+       .cut = cut},
+      where);
+}
 
 std::vector<std::optional<std::string>> PreTokenizer::steps() const {
   std::vector<std::optional<std::string>> all;
   for (const Step& step : steps_) {
-    all.push_back(step.pattern ? std::optional(step.pattern->source) : std::nullopt);
+    const bool plain = step.kind == Step::Kind::split;
+    all.push_back(plain ? std::optional(step.pattern.source()) : std::nullopt);
   }
   return all;
 }
@@ -95,69 +122,96 @@ std::vector<std::optional<std::string>> PreTokenizer::steps() const {
 /// One call of split: the steps applied depth first, so that memory does not grow with the text.
 class PreTokenizer::Run {
  public:
-  Run(const std::vector<Step>& steps, const std::function<void(std::string_view)>& sink)
-      : steps_(steps), sink_(sink) {
-    for (const Step& step : steps) {
-      data_.emplace_back(step.pattern ? pcre2_match_data_create(1, nullptr) : nullptr);
-    }
-  }
+  Run(const std::vector<Step>& steps, const Sink& sink) : steps_(steps), sink_(sink) {}
 
-  void step(std::size_t level, std::string_view text) {
-    if (text.empty()) return;
+  void step(std::size_t level, const AlignedView& text) {
+    if (text.bytes.empty()) return;
     if (level == steps_.size()) return sink_(text);
-    const Pattern* pattern = steps_[level].pattern.get();
-    if (pattern != nullptr) return cut(level, *pattern, text);
-    if (text.front() == ' ') return step(level + 1, text);
-    std::string prefixed(1, ' ');
-    prefixed += text;
-    step(level + 1, prefixed);
+    const Step& now = steps_[level];
+    switch (now.kind) {
+      case Step::Kind::split: return now.in_alphabet ? cut_mapped(level, text) : cut(level, text);
+      case Step::Kind::space_prefix: return prefix(level, text);
+      case Step::Kind::metaspace: return metaspace(level, text);
+    }
   }
 
  private:
-  void cut(std::size_t level, const Pattern& pattern, std::string_view text) {
-    std::size_t at = 0;
-    while (at < text.size()) {
-      const auto [begin, end] = next_match(pattern, data_[level].get(), text, at);
-      step(level + 1, text.substr(at, begin - at));
-      step(level + 1, text.substr(begin, end - begin));
-      at = end;
+  void prefix(std::size_t level, const AlignedView& text) {
+    if (text.bytes.starts_with(' ')) return step(level + 1, text);
+    Rewriter out(text);
+    out.put(0, 0, " ");
+    out.keep(0, text.bytes.size());
+    const AlignedText prefixed = out.take();
+    step(level + 1, prefixed.view());
+  }
+
+  void metaspace(std::size_t level, const AlignedView& text) {
+    const Step& now = steps_[level];
+    const bool begins = text.bytes.starts_with(' ') || text.bytes.starts_with(now.mark);
+    const bool prepend = now.scheme == PrependScheme::always ||
+                         (now.scheme == PrependScheme::first && text.base == 0);
+    Rewriter out(text);
+    if (prepend && !begins) out.put(0, 0, now.mark);
+    for (std::size_t at = 0; at < text.bytes.size();) {
+      const std::size_t space = std::min(text.bytes.find(' ', at), text.bytes.size());
+      out.keep(at, space);
+      if (space < text.bytes.size()) out.put(space, space + 1, now.mark);
+      at = space + 1;
+    }
+    const AlignedText marked = out.take();
+    now.cut ? cut(level, marked.view()) : step(level + 1, marked.view());
+  }
+
+  void cut(std::size_t level, const AlignedView& text) {
+    const Step& now = steps_[level];
+    if (now.behavior == SplitBehavior::isolated) {
+      return for_each_part(now.pattern, text.bytes, [&](const Part& part) {
+        step(level + 1, text.sub(part.begin, part.end - part.begin));
+      });
+    }
+    for (const Part& part : parts_of(now, text.bytes)) {
+      step(level + 1, text.sub(part.begin, part.end - part.begin));
     }
   }
 
-  /// The next match from `at`; both ends at the text's end when there is none.
-  static std::pair<std::size_t, std::size_t> next_match(const Pattern& pattern,
-                                                        pcre2_match_data* data,
-                                                        std::string_view text, std::size_t at) {
-    const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-    // An empty match cuts nothing, and would stand still.
-    std::uint32_t options = PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY;
-    const auto match = [&] {
-      return pcre2_match(pattern.code.get(), subject, text.size(), at, options, data,
-                         pattern.limits.get());
-    };
-    int found = match();
-    if (found == PCRE2_ERROR_JIT_STACKLIMIT) {
-      options |= PCRE2_NO_JIT;
-      found = match();
+  /// The pattern looks at the byte-level alphabet's letters, each of which stands for one byte.
+  void cut_mapped(std::size_t level, const AlignedView& text) {
+    std::string mapped;
+    std::vector<std::size_t> byte_at;  // which byte of the text begins at this one of `mapped`
+    for (std::size_t i = 0; i < text.bytes.size(); ++i) {
+      mapped += in_byte_alphabet(text.bytes[i]);
+      byte_at.resize(mapped.size(), i);
     }
-    if (found == PCRE2_ERROR_NOMATCH) return {text.size(), text.size()};
-    if (found < 0) {
-      throw Error(ErrorKind::too_large,
-                  fmt::format("cannot cut a text of {} bytes into words with pattern {}: {}; "
-                              "give it in smaller parts",
-                              text.size(), printable(pattern.source), message_of(found)));
+    byte_at.push_back(text.bytes.size());
+    for (const Part& part : parts_of(steps_[level], mapped)) {
+      const std::size_t begin = byte_at[part.begin];
+      step(level + 1, text.sub(begin, byte_at[part.end] - begin));
     }
-    const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data);
-    return {ends[0], ends[1]};
+  }
+
+  static std::vector<Part> parts_of(const Step& now, std::string_view text) {
+    std::vector<Part> parts;
+    for_each_part(now.pattern, text, [&](Part part) {
+      if (now.invert) part.match = !part.match;
+      parts.push_back(part);
+    });
+    switch (now.behavior) {
+      case SplitBehavior::isolated: break;
+      case SplitBehavior::removed:
+        std::erase_if(parts, [](const Part& part) { return part.match; });
+        break;
+      case SplitBehavior::merged_with_previous: merge_with_previous(parts); break;
+      case SplitBehavior::merged_with_next: merge_with_next(parts); break;
+      case SplitBehavior::contiguous: join_contiguous(parts); break;
+    }
+    return parts;
   }
 
   const std::vector<Step>& steps_;
-  const std::function<void(std::string_view)>& sink_;
-  std::vector<std::unique_ptr<pcre2_match_data, FreeMatchData>> data_;
+  const Sink& sink_;
 };
 
-void PreTokenizer::split(std::string_view text,
-                         const std::function<void(std::string_view)>& sink) const {
+void PreTokenizer::split(const AlignedView& text, const Sink& sink) const {
   Run(steps_, sink).step(0, text);
 }
 

@@ -2,17 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <array>
-#include <functional>
 #include <system_error>
-#include <unordered_map>
 #include <utility>
 
 #include "checkpoint/added_tokens.h"
-#include "checkpoint/bpe.h"
+#include "checkpoint/aligned_text.h"
 #include "checkpoint/byte_text.h"
-#include "checkpoint/pretokenizer.h"
 #include "checkpoint/printable.h"
+#include "checkpoint/token_model.h"
 #include "checkpoint/tokenizer_files.h"
 #include "checkpoint/utf8.h"
 #include "plumb/error.h"
@@ -31,19 +28,20 @@ struct Tokenizer::Impl {
     bool special = false;
   };
 
-  explicit Impl(const TokenizerSpec& spec)
-      : where(spec.where),
-        pretokenizer(spec.pretokenizer),
-        merges(spec.merges.size()),
-        nfc(spec.nfc),
-        fuse_unknown(spec.fuse_unknown),
+  explicit Impl(TokenizerSpec spec)
+      : where(std::move(spec.where)),
+        normalizer(std::move(spec.normalizer)),
+        pretokenizer(std::move(spec.pretokenizer)),
+        decoding(std::move(spec.decoding)),
         bos(spec.bos),
         eos(spec.eos),
-        adds_bos(spec.adds_bos) {
-    read_vocab(spec);
-    read_merges(spec);
-    read_added(spec);
-    ids_ = {};
+        adds_bos(spec.adds_bos),
+        adds_eos(spec.adds_eos) {
+    spec.where = where;
+    TokenIds ids = read_vocab(spec);
+    model = make_model(spec, ids);
+    read_added(spec, ids);
+    for (const std::int64_t id : spec.special_ids) place(id).special = true;
     for (const auto& id : {bos, eos}) {
       if (id && !holds(*id)) {
         bad(fmt::format("{}: names {} as a BOS or EOS token, but has no token of that id", where,
@@ -57,23 +55,18 @@ struct Tokenizer::Impl {
            entries[static_cast<std::size_t>(id)].present;
   }
 
-  void encode_piece(std::string_view piece, Merger& merger, std::vector<std::int32_t>& tokens,
-                    std::vector<std::int64_t>& out) const;
-
   std::string where;
+  Normalizer normalizer;
   PreTokenizer pretokenizer;
-  MergeTable merges;
+  Decoding decoding;
+  std::unique_ptr<const TokenModel> model;
   std::vector<Entry> entries;
-  std::array<std::int32_t, 256> byte_tokens = {};
-  std::unordered_map<std::string, std::int32_t> whole_pieces;  ///< with ignore_merges only
   AddedTokens before_normalisation;
   AddedTokens after_normalisation;
-  std::int32_t unknown = no_token;
-  bool nfc;
-  bool fuse_unknown;
   std::optional<std::int64_t> bos;
   std::optional<std::int64_t> eos;
   bool adds_bos;
+  bool adds_eos;
 
  private:
   Entry& place(std::int64_t id) {
@@ -82,94 +75,153 @@ struct Tokenizer::Impl {
     return entries[index];
   }
 
-  void read_vocab(const TokenizerSpec& spec) {
-    byte_tokens.fill(no_token);
+  TokenIds read_vocab(const TokenizerSpec& spec) {
+    TokenIds ids;
+    ids.reserve(spec.vocab.size());
     for (const auto& [token, id] : spec.vocab) {
-      if (!ids_.emplace(token, static_cast<std::int32_t>(id)).second) {
+      if (!ids.emplace(token, static_cast<std::int32_t>(id)).second) {
         bad(fmt::format("{}: token {} appears twice in the vocabulary", where, printable(token)));
       }
       Entry& entry = place(id);
       if (entry.present) bad(fmt::format("{}: two tokens have the id {}", where, id));
       entry.present = true;
-      const std::optional<std::string> bytes = bytes_of(token);
-      entry.bytes = bytes.value_or(token);
-      if (!bytes) continue;
-      const auto index = static_cast<std::int32_t>(id);
-      if (bytes->size() == 1) byte_tokens[static_cast<unsigned char>(bytes->front())] = index;
-      if (spec.ignore_merges) whole_pieces.emplace(*bytes, index);
+      entry.bytes =
+          spec.model == ModelKind::byte_bpe ? bytes_of(token).value_or(token) : decoded(token);
     }
-    if (spec.unknown) unknown = id_of(*spec.unknown, "unk_token");
+    return ids;
   }
 
-  void read_merges(const TokenizerSpec& spec) {
-    for (std::size_t rank = 0; rank < spec.merges.size(); ++rank) {
-      const auto& [left, right] = spec.merges[rank];
-      const std::string what = fmt::format("merge {}", rank);
-      const std::int32_t first = id_of(left, what);
-      const std::int32_t second = id_of(right, what);
-      merges.put(first, second, {static_cast<std::int32_t>(rank), id_of(left + right, what)});
+  static std::unique_ptr<const TokenModel> make_model(const TokenizerSpec& spec,
+                                                      const TokenIds& ids) {
+    switch (spec.model) {
+      case ModelKind::byte_bpe: return make_byte_bpe(spec, ids);
+      case ModelKind::character_bpe:
+      case ModelKind::scored_bpe: return make_character_bpe(spec, ids);
+      case ModelKind::unigram: return make_unigram(spec, ids);
     }
+    throw Error(ErrorKind::internal, "a tokenizer of no kind");
   }
 
-  void read_added(const TokenizerSpec& spec) {
+  void read_added(const TokenizerSpec& spec, TokenIds& ids) {
     for (const AddedToken& token : spec.added) {
       Entry& entry = place(token.id);
-      const auto known = ids_.find(token.content);
-      const bool elsewhere = known != ids_.end() && known->second != token.id;
-      if (elsewhere || (known == ids_.end() && entry.present)) {
+      const auto known = ids.find(token.content);
+      const bool elsewhere = known != ids.end() && known->second != token.id;
+      if (elsewhere || (known == ids.end() && entry.present)) {
         bad(fmt::format("{}: added token {} has the id {}, which contradicts the vocabulary", where,
                         printable(token.content), token.id));
       }
-      ids_.emplace(token.content, static_cast<std::int32_t>(token.id));
-      entry = {token.content, true, token.special};
-      const auto id = static_cast<std::int32_t>(token.id);
-      if (token.normalized && nfc) {
-        after_normalisation.add(to_nfc(token.content), id);
-      } else if (token.normalized) {
-        after_normalisation.add(token.content, id);
-      } else {
-        before_normalisation.add(token.content, id);
+      ids.emplace(token.content, static_cast<std::int32_t>(token.id));
+      entry = {with_replacements(token.content), true, token.special};
+    }
+    // Of two that are the same after normalisation, a special one is found.
+    for (const bool special : {true, false}) {
+      for (const AddedToken& token : spec.added) {
+        if (token.special != special) continue;
+        const auto id = static_cast<std::int32_t>(token.id);
+        if (!token.normalized) {
+          before_normalisation.add(token.content, id, token.rules);
+        } else {
+          after_normalisation.add(token.exact ? token.content : normalizer.apply(token.content), id,
+                                  token.rules);
+        }
       }
     }
   }
 
-  std::int32_t id_of(const std::string& token, const std::string& what) const {
-    const auto found = ids_.find(token);
-    if (found == ids_.end()) {
-      bad(fmt::format("{}: {} names the token {}, which is not in the vocabulary", where, what,
-                      printable(token)));
+  std::string with_replacements(std::string token) const {
+    for (const auto& [pattern, text] : decoding.replace) {
+      for (std::size_t at = 0; (at = token.find(pattern, at)) != std::string::npos;) {
+        token.replace(at, pattern.size(), text);
+        at += text.size();
+      }
     }
-    return found->second;
+    return token;
   }
 
-  std::unordered_map<std::string, std::int32_t> ids_;  ///< only while building
+  std::string decoded(const std::string& token) const {
+    std::string text = with_replacements(token);
+    const std::optional<char> byte = byte_named(text);
+    return decoding.byte_tokens && byte ? std::string(1, *byte) : text;
+  }
 };
 
-void Tokenizer::Impl::encode_piece(std::string_view piece, Merger& merger,
-                                   std::vector<std::int32_t>& tokens,
-                                   std::vector<std::int64_t>& out) const {
-  if (!whole_pieces.empty()) {
-    const auto whole = whole_pieces.find(std::string(piece));
-    if (whole != whole_pieces.end()) return out.push_back(whole->second);
-  }
-  tokens.clear();
-  bool after_unknown = false;
-  for (const char c : piece) {
-    const std::int32_t id = byte_tokens[static_cast<unsigned char>(c)];
-    if (id == no_token && unknown == no_token) {
-      throw Error(ErrorKind::bad_argument,
-                  fmt::format("the text holds the byte 0x{:02x}, for which the tokenizer of {} has "
-                              "no token; leave it out",
-                              static_cast<unsigned char>(c), where));
+namespace {
+
+/// A token and the bytes of the text that it stands for.
+struct TokenSpan {
+  std::int64_t id = 0;
+  std::size_t begin = 0;
+  std::size_t end = 0;
+};
+
+/// One call of encode: tokens and where in the input they lie, in order.
+class Encoding {
+ public:
+  Encoding(const Tokenizer::Impl& impl, std::string_view text, bool tracked)
+      : impl_(impl), text_(text), tracked_(tracked) {
+    if (text.size() > most_bytes) {
+      throw Error(ErrorKind::too_large,
+                  fmt::format("a text of {} bytes is more than the {} that can be encoded at once",
+                              text.size(), most_bytes));
     }
-    if (id != no_token || !after_unknown || !fuse_unknown) {
-      tokens.push_back(id == no_token ? unknown : id);
-    }
-    after_unknown = id == no_token;
+    impl.before_normalisation.cut(
+        text,
+        [&](std::int32_t id, std::size_t begin, std::size_t end) {
+          put(id, {begin, end});
+        },
+        [&](std::size_t begin, std::size_t end) { part(begin, end); });
   }
-  merger.merge(tokens);
-  out.insert(out.end(), tokens.begin(), tokens.end());
-}
+
+  std::vector<TokenSpan> tokens = {};
+
+ private:
+  static constexpr std::size_t most_bytes = std::size_t{1} << 31U;
+
+  void put(std::int32_t id, const Span& span) { tokens.push_back({id, span.begin, span.end}); }
+
+  void part(std::size_t begin, std::size_t end) {
+    AlignedView view{.bytes = text_.substr(begin, end - begin), .base = begin, .tracked = tracked_};
+    AlignedText normalised;
+    if (!impl_.normalizer.empty()) {
+      normalised = impl_.normalizer.apply(view);
+      view = normalised.view();
+    }
+    impl_.after_normalisation.cut(
+        view.bytes,
+        [&](std::int32_t id, std::size_t from, std::size_t to) { put(id, view.span(from, to)); },
+        [&](std::size_t from, std::size_t to) { plain(view.sub(from, to - from)); });
+  }
+
+  /// An ill-formed byte is a piece of its own; the stretches around it are split as if it were an
+  /// end of the text.
+  void plain(const AlignedView& view) {
+    if (impl_.pretokenizer.empty()) return piece(view);
+    const PreTokenizer::Sink sink = [this](const AlignedView& part) { piece(part); };
+    std::size_t at = 0;
+    for_each_utf8_stretch(view.bytes, [&](std::string_view stretch, bool well_formed) {
+      const AlignedView part = view.sub(at, stretch.size());
+      well_formed ? impl_.pretokenizer.split(part, sink) : piece(part);
+      at += stretch.size();
+    });
+  }
+
+  void piece(const AlignedView& view) {
+    impl_.model->encode(view.bytes, scratch_);
+    std::size_t at = 0;
+    for (const Symbol& symbol : scratch_.symbols) {
+      put(symbol.id, tracked_ ? view.span(at, at + symbol.bytes) : Span{});
+      at += symbol.bytes;
+    }
+  }
+
+  const Tokenizer::Impl& impl_;
+  std::string_view text_;
+  bool tracked_;
+  Scratch scratch_;
+};
+
+}  // namespace
 
 Tokenizer Tokenizer::open(const std::filesystem::path& checkpoint) {
   std::error_code error;
@@ -179,32 +231,15 @@ Tokenizer Tokenizer::open(const std::filesystem::path& checkpoint) {
 }
 
 std::vector<std::int64_t> Tokenizer::encode(std::string_view text) const {
-  const Impl& impl = *impl_;
-  Merger merger(impl.merges);
-  std::vector<std::int32_t> tokens;
-  std::vector<std::int64_t> out;
-  const std::function<void(std::string_view)> piece = [&](std::string_view part) {
-    impl.encode_piece(part, merger, tokens, out);
-  };
-  const auto token = [&](std::int32_t id) { out.push_back(id); };
-  // An ill-formed byte is a piece of its own; the stretches around it are split as if it were an
-  // end of the text.
-  const auto plain = [&](std::string_view part) {
-    for_each_utf8_stretch(part, [&](std::string_view stretch, bool well_formed) {
-      well_formed ? impl.pretokenizer.split(stretch, piece) : piece(stretch);
-    });
-  };
-  impl.before_normalisation.cut(text, token, [&](std::string_view part) {
-    if (impl.nfc) {
-      impl.after_normalisation.cut(to_nfc(part), token, plain);
-    } else {
-      impl.after_normalisation.cut(part, token, plain);
-    }
-  });
-  return out;
+  const Encoding encoding(*impl_, text, false);
+  std::vector<std::int64_t> ids;
+  ids.reserve(encoding.tokens.size());
+  for (const TokenSpan& token : encoding.tokens) ids.push_back(token.id);
+  return ids;
 }
 
 std::string Tokenizer::decode(const std::vector<std::int64_t>& ids) const {
+  const Decoding& decoding = impl_->decoding;
   std::string out;
   for (const std::int64_t id : ids) {
     if (!impl_->holds(id)) {
@@ -212,9 +247,18 @@ std::string Tokenizer::decode(const std::vector<std::int64_t>& ids) const {
                   fmt::format("{} is not a token id of {}, which has the ids 0 to {}", id,
                               impl_->where, size() - 1));
     }
+    if (!decoding.between.empty() && !out.empty()) out += decoding.between;
     out += impl_->entries[static_cast<std::size_t>(id)].bytes;
   }
-  return out;
+  if (decoding.strip.empty()) return out;
+  std::string_view kept = out;
+  for (std::size_t i = 0; i < decoding.strip_begin && kept.starts_with(decoding.strip); ++i) {
+    kept.remove_prefix(decoding.strip.size());
+  }
+  for (std::size_t i = 0; i < decoding.strip_end && kept.ends_with(decoding.strip); ++i) {
+    kept.remove_suffix(decoding.strip.size());
+  }
+  return std::string(kept);
 }
 
 std::string Tokenizer::show(std::int64_t id) const {

@@ -104,6 +104,13 @@ TokenizerFiles of_directory(const fs::path& directory) {
 }  // namespace
 
 Json tokenizer_json(const TokenizerSpec& spec) {
+  if (spec.model != ModelKind::byte_bpe) {
+    throw Error(
+        ErrorKind::unsupported,
+        fmt::format("{}: its tokenizer is not byte-level BPE, which plumb does not write as "
+                    "tokenizer.json",
+                    spec.where));
+  }
   Json vocab = Json::object();
   for (const auto& [token, id] : spec.vocab) {
     if (!vocab.emplace(token, id).second) {

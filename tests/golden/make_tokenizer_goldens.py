@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Makes tests/data/tokenizers: tiny byte-level BPE tokenizers and the ids the reference gives.
+"""Makes tests/data/tokenizers: tiny tokenizer.json files and what the reference makes of texts.
 
-Needs PyPI's `tokenizers` (made with 0.23.3). Run from anywhere:
+Needs PyPI's `tokenizers` (made with 0.23.3). Run make_sentencepiece_goldens.py first, whose charsmap
+is used here. Run from anywhere:
 
     python3 make_tokenizer_goldens.py [SHARED_TOKENIZERS]
 
-Each tiny tokenizer has a pre-tokenizer or option of its own. `golden.json` holds the texts, and for
-every tokenizer the ids of every text. With SHARED_TOKENIZERS (a directory with `gpt2` and `gpt-neox`)
+Each tiny tokenizer has a pre-tokenizer, model or option of its own. `golden.json` holds the texts, and
+for every tokenizer the ids of every text, where each token lies (first byte and length, of whole
+characters, as the reference knows no part of one; offsets are not trimmed) and, where it is not the
+text, what the ids decode to. "pre/NAME" are the ids with the splitting patterns that a GGUF file calls
+NAME, over the vocabulary of "gpt2". With SHARED_TOKENIZERS (a directory with `gpt2` and `gpt-neox`)
 the ids of those two are made as well; their files are not copied.
 """
 
@@ -60,6 +64,12 @@ TEXTS = [
     "the " * 20 + "the",
     "antidisestablishmentarianism" * 8 + "1234567890" * 8 + "!?" * 40,
     " " * 130 + "x" + "\n" * 70 + "\t" * 33,
+    "<s>Hello</s> <s> <unk> <0x41> <0x0A>\u2581mark \u2581\u2581two",
+    "see MASK, MASKS, a MASK\u00a0 b  LEFT  c RIGHT  d LEFT RIGHT  e xMASK MASK_ (MASK)",
+    "``quoted'' \ufb01sh \uff21\uff22\uff23 caf\u00e9 cafe\u0301 \u2460 \u0e33 \u1100\u1161\u11a8 x\u0301\u0302",
+    "\u0995\u09c7\u09be \U000110b9\U000110ba \u0f73\u0f71\u0301 a\u0f73\u0301 \uac00\u11a8 \u0344",
+    "a-b--c, d,e,,f 12345 1234 \u00b2\u00b3 1\u00b2 <=> $5 ^~|` a_b",
+    "q" * 3000 + "ab" * 700,
 ]
 
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -104,7 +114,7 @@ def tiny_tokenizers():
 
     llama3 = train(split(LLAMA3))
     llama3.post_processor = processors.Sequence([
-        processors.ByteLevel(),
+        processors.ByteLevel(trim_offsets=False),
         processors.TemplateProcessing(single="<|im_start|> $A", pair="<|im_start|> $A $B",
                                       special_tokens=[("<|im_start|>", 1)])])
     out["llama3"] = llama3
@@ -127,6 +137,202 @@ def tiny_tokenizers():
     return out
 
 
+METASPACE = "\u2581"
+BYTES = [f"<0x{b:02X}>" for b in range(256)]
+
+
+def character_bpe(prepend):
+    """Vocabulary and merges as SentencePiece's converters make them: special tokens, bytes, pieces."""
+    trained = Tokenizer(models.BPE())
+    trained.normalizer = normalizers.Replace(" ", METASPACE)
+    trained.pre_tokenizer = pre_tokenizers.Metaspace(METASPACE, prepend_scheme=prepend)
+    trained.train_from_iterator(corpus()[:64], trainers.BpeTrainer(vocab_size=300, show_progress=False,
+                                                                   limit_alphabet=60))
+    model = json.loads(trained.to_str())["model"]
+    tokens = ["<unk>", "<s>", "</s>"] + BYTES + list(model["vocab"])
+    return {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
+            "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True,
+            "ignore_merges": False, "vocab": {token: i for i, token in enumerate(tokens)},
+            "merges": model["merges"]}
+
+
+def added(content, id, special=True, normalized=False, **rules):
+    return {"id": id, "content": content, "single_word": False, "lstrip": False, "rstrip": False,
+            "normalized": normalized, "special": special, **rules}
+
+
+def template(bos=None, eos=None):
+    parts = ([{"SpecialToken": {"id": bos[0], "type_id": 0}}] if bos else []) + [
+        {"Sequence": {"id": "A", "type_id": 0}}] + (
+        [{"SpecialToken": {"id": eos[0], "type_id": 0}}] if eos else [])
+    return {"type": "TemplateProcessing", "single": parts, "pair": parts + [
+        {"Sequence": {"id": "B", "type_id": 1}}], "special_tokens": {
+            name: {"id": name, "ids": [id], "tokens": [name]} for name, id in
+            [token for token in (bos, eos) if token]}}
+
+
+def sentencepiece_decoder(*last):
+    return {"type": "Sequence", "decoders": [
+        {"type": "Replace", "pattern": {"String": METASPACE}, "content": " "},
+        {"type": "ByteFallback"}, {"type": "Fuse"}, *last]}
+
+
+def document(model, **parts):
+    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
+            "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,
+            "model": model, **parts}
+
+
+def unigram(normalizer, pre_tokenizer, byte_fallback=False):
+    trained = Tokenizer(models.Unigram())
+    trained.normalizer = normalizer
+    trained.pre_tokenizer = pre_tokenizer
+    trained.train_from_iterator(corpus()[:64], trainers.UnigramTrainer(
+        vocab_size=220, show_progress=False, unk_token="<unk>", special_tokens=["<unk>", "</s>"]))
+    model = json.loads(trained.to_str())["model"]
+    if byte_fallback:
+        model["vocab"] += [[token, 0.0] for token in BYTES]
+    # Scores that tie on purpose.
+    model["vocab"] += [["zz", -5.0], ["zzz", -7.5], ["z", -2.5]]
+    model["vocab"] = list({token: [token, score] for token, score in model["vocab"]}.values())
+    return {**model, "type": "Unigram", "unk_id": 0, "byte_fallback": byte_fallback}
+
+
+def character_tokenizers():
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": METASPACE}
+    metaspace = {"type": "Metaspace", "replacement": METASPACE, "prepend_scheme": "first",
+                 "split": False}
+    specials = [added("<unk>", 0), added("<s>", 1), added("</s>", 2)]
+    model = character_bpe("always")
+    out = {}
+    out["llama2"] = document(
+        model, added_tokens=specials + [added("MASK", len(model["vocab"]), False, True, single_word=True)],
+        normalizer={"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": METASPACE}, replace]},
+        post_processor=template(("<s>", 1)), decoder=sentencepiece_decoder(strip))
+    out["mistral"] = document(
+        model, added_tokens=specials, pre_tokenizer=metaspace, decoder=sentencepiece_decoder(strip),
+        post_processor=template(("<s>", 1)))
+    gemma = character_bpe("never")
+    last = len(gemma["vocab"])
+    out["gemma"] = document(
+        {**gemma, "ignore_merges": True},
+        added_tokens=specials + [added("\n\n", last, False), added(2 * METASPACE, last + 1, False),
+                                 added("    ", last + 2, False)],
+        normalizer=replace, decoder=sentencepiece_decoder(), post_processor=template(("<s>", 1)),
+        pre_tokenizer={"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
+                       "invert": False})
+
+    charsmap = (OUT / "charsmap.txt").read_text(encoding="ascii").strip()
+    spaces = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": METASPACE}
+    always = {"type": "Metaspace", "replacement": METASPACE, "prepend_scheme": "always",
+              "split": True}
+    t5 = unigram(normalizers.NFKC(), pre_tokenizers.Metaspace())
+    out["t5"] = document(
+        t5, added_tokens=[added("<unk>", 0), added("</s>", 1),
+                          added("MASK", len(t5["vocab"]), True, False, lstrip=True)],
+        normalizer={"type": "Sequence", "normalizers": [
+            {"type": "Precompiled", "precompiled_charsmap": charsmap},
+            {"type": "Strip", "strip_left": False, "strip_right": True}, spaces]},
+        pre_tokenizer=always, decoder=always, post_processor=template(None, ("</s>", 1)))
+    out["unigram_bytes"] = document(
+        unigram(normalizers.Replace(" ", METASPACE), pre_tokenizers.Metaspace(prepend_scheme="never"),
+                True),
+        added_tokens=[added("<unk>", 0), added("</s>", 1)],
+        normalizer=replace, decoder=sentencepiece_decoder())
+    out["xlnet"] = document(
+        unigram(normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents()]),
+                pre_tokenizers.Metaspace()),
+        added_tokens=[added("<unk>", 0), added("</s>", 1)],
+        normalizer={"type": "Sequence", "normalizers": [
+            {"type": "Replace", "pattern": {"String": "``"}, "content": '"'},
+            {"type": "Replace", "pattern": {"String": "''"}, "content": '"'},
+            {"type": "NFKD"}, {"type": "StripAccents"},
+            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]},
+        pre_tokenizer={"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, always]},
+        decoder=always)
+
+    words = train(pre_tokenizers.Whitespace(), alphabet=list("abcdefghijklmnopqrstuvwxyz.,0123456789"),
+                  vocab=200, extra=["<unk>"], model=models.BPE(unk_token="<unk>"))
+    words = json.loads(words.to_str())
+    out["words"] = {**words, "decoder": None}
+
+    bytes_ = json.loads(train(byte_level(), normalizers.NFC()).to_str())
+    size = len(bytes_["model"]["vocab"])
+    out["neox"] = {**bytes_, "added_tokens": bytes_["added_tokens"] + [
+        added("MASK", size, False, True, single_word=True),
+        added("LEFT", size + 1, False, True, lstrip=True),
+        added("RIGHT", size + 2, False, False, rstrip=True),
+        added("        ", size + 3, False, True), added("  ", size + 4, False, True)]}
+    split = [{"type": "Split", "pattern": {"String": ","}, "behavior": "MergedWithPrevious",
+              "invert": False},
+             {"type": "Split", "pattern": {"Regex": "-+"}, "behavior": "MergedWithNext",
+              "invert": False},
+             {"type": "Split", "pattern": {"Regex": "[a-e]"}, "behavior": "Contiguous",
+              "invert": True}]
+    falcon = [{"type": "Punctuation", "behavior": "Contiguous"},
+              {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+               "use_regex": True},
+              {"type": "Digits", "individual_digits": False},
+              {"type": "Split", "pattern": {"Regex": "[0-9][0-9][0-9]"}, "behavior": "Isolated",
+               "invert": False}]
+    for name, steps in (("splits", split + [falcon[1]]), ("falcon", falcon)):
+        out[name] = {**bytes_, "normalizer": None,
+                     "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}}
+    return out
+
+
+GPT4O = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+         r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+         r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# As the tokenizer.json of one model of each name has them.
+GGUF_PATTERNS = {
+    "gpt-2": [GPT2],
+    "llama-bpe": [LLAMA3],
+    "dbrx": [LLAMA3],
+    "qwen2": [QWEN2],
+    "qwen35": [QWEN2.replace(r"\p{L}+", r"[\p{L}\p{M}]+").replace(r"[^\s\p{L}\p{N}]+",
+                                                                   r"[^\s\p{L}\p{M}\p{N}]+")],
+    "smollm": [r"\p{N}", GPT2],
+    "command-r": [r"\p{N}", GPT2],
+    "gpt-4o": [GPT4O],
+    "tekken": [GPT4O.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace(r"\p{N}{1,3}", r"\p{N}")],
+    "deepseek-v3": [r"\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+                    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|"
+                    r"[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"
+                    r"\s*[\r\n]+|\s+(?!\S)|\s+"],
+    "falcon": [r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"],
+    "default": [r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
+}
+GGUF_NFC = ("qwen2", "qwen35", "command-r")
+IGNORE_MERGES = ("llama-bpe", "tekken")
+
+
+def gguf_pretokenizers(gpt2):
+    for name, patterns in GGUF_PATTERNS.items():
+        model = json.loads(json.dumps(gpt2))
+        model["model"]["type"] = "BPE"
+        model["model"]["ignore_merges"] = name in IGNORE_MERGES
+        model["normalizer"] = {"type": "NFC"} if name in GGUF_NFC else None
+        model["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+            for pattern in patterns] + [{"type": "ByteLevel", "add_prefix_space": False,
+                                         "trim_offsets": False, "use_regex": False}]}
+        yield name, Tokenizer.from_str(json.dumps(model))
+
+
+def byte_spans(text, offsets):
+    """Offsets in characters as first bytes and lengths, in one flat list."""
+    at = [0]
+    for character in text:
+        at.append(at[-1] + len(character.encode()))
+    return [n for begin, end in offsets for n in (at[begin], at[end] - at[begin])]
+
+
 def with_changes(name, document):
     """What the training interface cannot express."""
     if name == "llama3":
@@ -143,30 +349,51 @@ def with_changes(name, document):
     return document
 
 
+def write_rows(file, name, rows):
+    lines = [f"{json.dumps(key)}:[\n" + ",\n".join(json.dumps(row, separators=(",", ":"))
+                                                  for row in all_rows) + "]"
+             for key, all_rows in rows.items()]
+    file.write(f'"{name}":{{\n' + ",\n".join(lines) + "}")
+
+
 def main():
-    golden = {"made_with": f"tokenizers {tokenizers.__version__}", "texts": TEXTS, "ids": {}}
-    for name, tokenizer in tiny_tokenizers().items():
+    golden = {"ids": {}, "spans": {}, "decoded": {}}
+
+    def record(name, reader, spans=True):
+        encodings = [reader.encode(text, add_special_tokens=False) for text in TEXTS]
+        golden["ids"][name] = [encoding.ids for encoding in encodings]
+        if spans:
+            golden["spans"][name] = [byte_spans(text, encoding.offsets)
+                                     for text, encoding in zip(TEXTS, encodings)]
+            decoded = [reader.decode(encoding.ids, skip_special_tokens=False)
+                       for encoding in encodings]
+            golden["decoded"][name] = [None if back == text else back
+                                       for text, back in zip(TEXTS, decoded)]
+
+    documents = {name: with_changes(name, json.loads(tokenizer.to_str()))
+                 for name, tokenizer in tiny_tokenizers().items()}
+    documents.update(character_tokenizers())
+    for name, content in documents.items():
         folder = OUT / name
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(with_changes(name, json.loads(tokenizer.to_str())), ensure_ascii=False,
-                          separators=(",", ":"))
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         (folder / "tokenizer.json").write_text(text + "\n", encoding="utf-8")
         reread = text if name != "gpt2" else text.replace('"model":{', '"model":{"type":"BPE",')
-        reader = Tokenizer.from_str(reread)
-        golden["ids"][name] = [reader.encode(t, add_special_tokens=False).ids for t in TEXTS]
+        record(name, Tokenizer.from_str(reread))
+    for name, reader in gguf_pretokenizers(documents["gpt2"]):
+        record("pre/" + name, reader, spans=False)
     if len(sys.argv) > 1:
         for name in ("gpt2", "gpt-neox"):
-            reader = Tokenizer.from_file(str(Path(sys.argv[1]) / name / "tokenizer.json"))
-            golden["ids"]["shared/" + name] = [
-                reader.encode(t, add_special_tokens=False).ids for t in TEXTS]
+            path = Path(sys.argv[1]) / name / "tokenizer.json"
+            record("shared/" + name, Tokenizer.from_file(str(path)))
     with (OUT / "golden.json").open("w", encoding="ascii") as file:
-        parts = [f'"made_with":{json.dumps(golden["made_with"])}',
-                 '"texts":[\n' + ",\n".join(json.dumps(t) for t in TEXTS) + "]"]
-        rows = [f'{json.dumps(name)}:[\n' + ",\n".join(
-            json.dumps(ids, separators=(",", ":")) for ids in all_ids) + "]"
-            for name, all_ids in golden["ids"].items()]
-        parts.append('"ids":{\n' + ",\n".join(rows) + "}")
-        file.write("{" + ",\n".join(parts) + "}\n")
+        file.write(f'{{"made_with":"tokenizers {tokenizers.__version__}",\n')
+        file.write('"texts":[\n' + ",\n".join(json.dumps(text) for text in TEXTS) + "],\n")
+        for i, (name, rows) in enumerate(golden.items()):
+            file.write(",\n" if i else "")
+            write_rows(file, name, rows)
+        file.write("}\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

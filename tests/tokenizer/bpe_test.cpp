@@ -56,14 +56,23 @@ TEST(Bpe, MergesAsDefinedOnShortAndLongPieces) {
     const Pairs pairs = random_merges(random, letters, 3 + table % 40);
     MergeTable merges(pairs.size());
     for (const auto& [pair, merge] : pairs) merges.put(pair.first, pair.second, merge);
-    Merger merger(merges);
+    Merger merger;
     for (const std::size_t size : {0U, 1U, 2U, 3U, 7U, 20U, 47U, 48U, 49U, 50U, 90U, 200U}) {
       Tokens tokens(size);
       std::uniform_int_distribution<std::int32_t> letter(0, letters - 1);
       for (std::int32_t& token : tokens) token = letter(random);
       const Tokens expected = merge_naively(tokens, pairs);
-      merger.merge(tokens);
-      ASSERT_EQ(tokens, expected) << "table " << table << ", size " << size;
+      std::vector<Symbol> symbols;
+      for (const std::int32_t token : tokens) symbols.push_back({token, 1});
+      merger.merge(merges, symbols);
+      Tokens merged;
+      std::size_t bytes = 0;
+      for (const Symbol& symbol : symbols) {
+        merged.push_back(symbol.id);
+        bytes += symbol.bytes;
+      }
+      ASSERT_EQ(merged, expected) << "table " << table << ", size " << size;
+      ASSERT_EQ(bytes, size);
     }
   }
 }

@@ -122,12 +122,19 @@ TEST(TokenizerFiles, RefusesWhatIsDamaged) {
 
 TEST(TokenizerFiles, NamesWhatIsNotHandled) {
   const auto no = ErrorKind::unsupported;
+  const auto steps = [](const json& first) {
+    return json{{"type", "Sequence"}, {"pretokenizers", {first, {{"type", "ByteLevel"}}}}};
+  };
   const std::vector<Case> cases = {
-      {"unigram", [](json& f) { f["model"]["type"] = "Unigram"; }, no, {"\"type\"", "Unigram"}},
-      {"byte fallback",
+      {"word piece",
+       [](json& f) { f["model"]["type"] = "WordPiece"; },
+       no,
+       {"model", "\"type\"", "WordPiece"}},
+      {"word level", [](json& f) { f["model"]["type"] = "WordLevel"; }, no, {"WordLevel"}},
+      {"byte fallback behind bytes",
        [](json& f) { f["model"]["byte_fallback"] = true; },
        no,
-       {"byte_fallback", "true"}},
+       {"byte_fallback", "ByteLevel"}},
       {"dropout", [](json& f) { f["model"]["dropout"] = 0.1; }, no, {"dropout", "0.1"}},
       {"suffix", [](json& f) { f["model"]["end_of_word_suffix"] = "</w>"; }, no, {"</w>"}},
       {"normalizer",
@@ -139,41 +146,43 @@ TEST(TokenizerFiles, NamesWhatIsNotHandled) {
       {"normalizers",
        [](json& f) {
          f["normalizer"] = {{"type", "Sequence"},
-                            {"normalizers", {{{"type", "NFC"}}, {{"type", "Prepend"}}}}};
+                            {"normalizers", {{{"type", "NFC"}}, {{"type", "BertNormalizer"}}}}};
        },
        no,
-       {"normalizers[1]", "Prepend"}},
-      {"no pre-tokenizer", [](json& f) { f["pre_tokenizer"] = nullptr; }, no, {"pre_tokenizer"}},
-      {"metaspace",
+       {"normalizers[1]", "BertNormalizer"}},
+      {"byte-level decoder alone",
+       [](json& f) { f["pre_tokenizer"] = nullptr; },
+       no,
+       {"decoder", "ByteLevel"}},
+      {"unigram behind bytes",
        [](json& f) {
-         f["pre_tokenizer"] = {{"type", "Metaspace"}};
+         const json token = json::array({"a", -1.0});
+         f["model"] = {{"type", "Unigram"}, {"unk_id", 0}, {"vocab", json::array({token})}};
        },
        no,
-       {"Metaspace"}},
-      {"empty sequence",
-       [](json& f) {
-         f["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", json::array()}};
+       {"pre_tokenizer", "Unigram"}},
+      {"pre-tokenizer",
+       [&](json& f) {
+         f["pre_tokenizer"] = steps({{"type", "UnicodeScripts"}});
        },
        no,
-       {"pretokenizers"}},
-      {"whitespace first",
-       [](json& f) {
-         f["pre_tokenizer"] = {
-             {"type", "Sequence"},
-             {"pretokenizers", {{{"type", "Whitespace"}}, {{"type", "ByteLevel"}}}}};
-       },
-       no,
-       {"pretokenizers[0]", "Whitespace"}},
-      {"merged behavior",
+       {"pretokenizers[0]", "UnicodeScripts"}},
+      {"metaspace behind bytes",
        [](json& f) {
          f["pre_tokenizer"] = {
              {"type", "Sequence"},
              {"pretokenizers",
-              {{{"type", "Split"}, {"behavior", "Removed"}, {"pattern", {{"Regex", "a"}}}},
-               {{"type", "ByteLevel"}}}}};
+              {{{"type", "ByteLevel"}}, {{"type", "Metaspace"}, {"replacement", "_"}}}}};
        },
        no,
-       {"behavior", "Removed"}},
+       {"pretokenizers[1]", "Metaspace"}},
+      {"behavior",
+       [&](json& f) {
+         f["pre_tokenizer"] =
+             steps({{"type", "Split"}, {"behavior", "Odd"}, {"pattern", {{"Regex", "a"}}}});
+       },
+       no,
+       {"behavior", "Odd"}},
       {"decoder",
        [](json& f) {
          f["decoder"] = {{"type", "WordPiece"}};
@@ -182,22 +191,86 @@ TEST(TokenizerFiles, NamesWhatIsNotHandled) {
        {"WordPiece"}},
       {"post-processor",
        [](json& f) {
-         f["post_processor"] = {{"type", "BertProcessing"}};
+         f["post_processor"] = {{"type", "Other"}};
        },
        no,
-       {"BertProcessing"}},
-      {"stripping",
+       {"post_processor", "Other"}},
+      {"template without the text",
        [](json& f) {
-         f["added_tokens"] = {{{"content", "<m>"}, {"id", 300}, {"lstrip", true}}};
+         f["post_processor"] = {{"type", "TemplateProcessing"}, {"single", json::array()}};
        },
        no,
-       {"added_tokens[0]", "lstrip"}},
+       {"post_processor", "single"}},
   };
   for (const Case& each : cases) {
     json file = test::small_tokenizer();
     each.change(file);
     expect_refusal(refusal_of(test::directory_with({{"tokenizer.json", file}})), each);
   }
+}
+
+/// llama2's file, changed.
+void expect_character_refusals(const std::vector<Case>& cases, const char* name) {
+  for (const Case& each : cases) {
+    json file = test::read_json(test::tiny_tokenizers() / name / "tokenizer.json");
+    each.change(file);
+    expect_refusal(refusal_of(test::directory_with({{"tokenizer.json", file}})), each);
+  }
+}
+
+TEST(TokenizerFiles, RefusesDamagedCharacterModels) {
+  const auto bad = ErrorKind::bad_file;
+  const auto no = ErrorKind::unsupported;
+  expect_character_refusals(
+      {{"no byte token", [](json& f) { f["model"]["vocab"].erase("<0x41>"); }, bad, {"<0x41>"}},
+       {"decoder's order",
+        [](json& f) {
+          f["decoder"]["decoders"] = {{{"type", "Fuse"}}, {{"type", "ByteFallback"}}};
+        },
+        no,
+        {"decoders[1]", "ByteFallback"}},
+       {"decoder by regex",
+        [](json& f) {
+          f["decoder"]["decoders"][0]["pattern"] = {{"Regex", "a"}};
+        },
+        no,
+        {"decoders[0]", "pattern"}},
+       {"prefix",
+        [](json& f) {
+          f["pre_tokenizer"] = {
+              {"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "odd"}};
+        },
+        no,
+        {"prepend_scheme", "odd"}},
+       {"no replacement",
+        [](json& f) {
+          f["pre_tokenizer"] = {{"type", "Metaspace"}};
+        },
+        bad,
+        {"replacement"}}},
+      "llama2");
+  expect_character_refusals(
+      {{"unknown id", [](json& f) { f["model"]["unk_id"] = 99999; }, bad, {"unk_id"}},
+       {"no scores", [](json& f) { f["model"]["vocab"][3] = {"a"}; }, bad, {"vocab[3]"}},
+       {"score is text",
+        [](json& f) {
+          f["model"]["vocab"][3] = {"a", "b"};
+        },
+        bad,
+        {"vocab[3]"}},
+       {"twice",
+        [](json& f) { f["model"]["vocab"][3] = f["model"]["vocab"][4]; },
+        bad,
+        {"appears twice"}},
+       {"charsmap is no base 64",
+        [](json& f) { f["normalizer"]["normalizers"][0]["precompiled_charsmap"] = "a"; },
+        bad,
+        {"normalizers[0]", "precompiled_charsmap"}},
+       {"charsmap too small",
+        [](json& f) { f["normalizer"]["normalizers"][0]["precompiled_charsmap"] = "/////w=="; },
+        bad,
+        {"normalizers[0]", "charsmap"}}},
+      "t5");
 }
 
 TEST(TokenizerFiles, RefusesTextThatIsNotJson) {
@@ -229,12 +302,7 @@ TEST(TokenizerFiles, SaysWhatIsMissing) {
   const Refusal empty = refusal_of(test::scratch_dir());
   EXPECT_EQ(empty.kind, ErrorKind::bad_file);
   EXPECT_NE(empty.message.find("tokenizer.json"), std::string::npos) << empty.message;
-
-  const auto sentencepiece = test::scratch_dir();
-  std::ofstream(sentencepiece / "tokenizer.model") << "x";
-  const Refusal other = refusal_of(sentencepiece);
-  EXPECT_EQ(other.kind, ErrorKind::unsupported);
-  EXPECT_NE(other.message.find("SentencePiece"), std::string::npos) << other.message;
+  EXPECT_NE(empty.message.find("tokenizer.model"), std::string::npos) << empty.message;
 }
 
 TEST(TokenizerFiles, ChecksTheConfigsBesideIt) {
@@ -267,9 +335,15 @@ TEST(TokenizerFiles, RefusesGgufMetadataThatDoesNotFit) {
   };
   const std::vector<GgufCase> cases = {
       {[&](auto& w) { w.text("x", "y"); }, ErrorKind::bad_file, "tokenizer.ggml.model"},
-      {[&](auto& w) { start(w, "llama", nullptr); }, ErrorKind::unsupported, "\"llama\""},
+      {[&](auto& w) { start(w, "t5", nullptr); }, ErrorKind::unsupported, "\"t5\""},
+      {[&](auto& w) { start(w, "llama", nullptr); }, ErrorKind::bad_file, "tokenizer.ggml.tokens"},
+      {[&](auto& w) {
+         start(w, "llama", nullptr);
+         w.texts("tokenizer.ggml.tokens", tokens);
+       },
+       ErrorKind::bad_file, "tokenizer.ggml.scores"},
       {[&](auto& w) { start(w, "gpt2", nullptr); }, ErrorKind::unsupported, "tokenizer.ggml.pre"},
-      {[&](auto& w) { start(w, "gpt2", "chatglm-bpe"); }, ErrorKind::unsupported, "chatglm-bpe"},
+      {[&](auto& w) { start(w, "gpt2", "kimi-k2"); }, ErrorKind::unsupported, "kimi-k2"},
       {[&](auto& w) { start(w, "gpt2", "gpt-2"); }, ErrorKind::bad_file, "tokenizer.ggml.tokens"},
       {[&](auto& w) {
          start(w, "gpt2", "gpt-2");

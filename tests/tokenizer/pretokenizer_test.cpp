@@ -14,7 +14,8 @@ using Pieces = std::vector<std::string>;
 
 Pieces pieces_of(const PreTokenizer& pretokenizer, std::string_view text) {
   Pieces out;
-  pretokenizer.split(text, [&](std::string_view piece) { out.emplace_back(piece); });
+  pretokenizer.split({.bytes = text},
+                     [&](const AlignedView& piece) { out.emplace_back(piece.bytes); });
   return out;
 }
 
