@@ -15,6 +15,7 @@ import random
 import resource
 import statistics
 import sys
+import tempfile
 import time
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -40,8 +41,11 @@ SWEEPS = {
 def any_tokenizer():
     """The bridge asks for one; ids are given here, so that none is used."""
     vocabulary = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="b"))
-    return transformers.PreTrainedTokenizerFast(
+    tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=vocabulary, bos_token="a", eos_token="a", pad_token="a", unk_token="b")
+    with tempfile.TemporaryDirectory() as directory:  # the bridge wants one that has been loaded
+        tokenizer.save_pretrained(directory)
+        return transformers.AutoTokenizer.from_pretrained(directory)
 
 
 def main():

@@ -228,11 +228,13 @@ TEST(Results, PatchKeepsItsContract) {
 }
 
 TEST(Results, ASignalEndsTheRunWithOneLineAndLosesNothingFound) {
-  const fs::path out = scratch_dir();
+  const fs::path out = scratch_dir() / "results";
   Started job({"p0", "planted", "--out", out.string(), "--threads", "1"});
-  // Loading takes longer than this, so that the signal meets the run before its end: before or
-  // after the first finding, as fast as the machine is.
-  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  // The directory is made once signals are caught. The rest takes longer than the pause, so that the
+  // signal meets the run before its end: before or after the first finding, as fast as the machine is.
+  for (int i = 0; i < 600 && !fs::exists(out); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
   const Outcome outcome = job.stop(SIGINT);
   EXPECT_EQ(outcome.code, 130) << outcome.err;
   if (!fs::exists(out / "p0.json")) {
