@@ -38,14 +38,14 @@ SWEEPS = {
 }
 
 
-def any_tokenizer():
-    """The bridge asks for one; ids are given here, so that none is used."""
+def any_tokenizer(directory, config):
+    """The bridge asks for one that was loaded; ids are given here, so that none is used."""
     vocabulary = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="b"))
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=vocabulary, bos_token="a", eos_token="a", pad_token="a", unk_token="b")
-    with tempfile.TemporaryDirectory() as directory:  # the bridge wants one that has been loaded
-        tokenizer.save_pretrained(directory)
-        return transformers.AutoTokenizer.from_pretrained(directory)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=vocabulary, bos_token="a", eos_token="a", pad_token="a",
+        unk_token="b").save_pretrained(directory)
+    config.save_pretrained(directory)
+    return transformers.AutoTokenizer.from_pretrained(directory)
 
 
 def main():
@@ -63,7 +63,9 @@ def main():
     transformers.logging.disable_progress_bar()
     hf = transformers.AutoModelForCausalLM.from_pretrained(
         options.model, attn_implementation="eager").float().eval()
-    model = TransformerBridge.boot_transformers("gpt2", hf_model=hf, tokenizer=any_tokenizer())
+    with tempfile.TemporaryDirectory() as directory:
+        model = TransformerBridge.boot_transformers(
+            "gpt2", hf_model=hf, tokenizer=any_tokenizer(directory, hf.config))
     model.eval()
     with open(options.pairs) as file:
         pairs = [json.loads(line) for line in file]
