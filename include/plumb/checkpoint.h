@@ -14,10 +14,11 @@
 namespace plumb {
 
 /// The weights of a decoder under their canonical names. Per layer: `ln1, q, k, v, out, q_norm,
-/// k_norm, sinks, z_gate, ln1_post, ln2, gate, up, down, ln2_post`; else `embed, pos_embed,
-/// final_norm, unembed`. Matrices are [outputs, inputs] whatever the file's layout; biases have a
-/// name of their own. Gains of norms are what the norm multiplies by, also where the file holds
-/// them less 1.
+/// k_norm, sinks, z_gate, ln1_post, ln2, gate, up, down, ln2_post`, with `router, expert_gate,
+/// expert_up, expert_down, shared_router, shared_gate, shared_up, shared_down` in place of gate, up
+/// and down where the MLP is a mixture; else `embed, pos_embed, final_norm, unembed`. Matrices are
+/// [outputs, inputs] whatever the file's layout; biases have a name of their own. Gains of norms are
+/// what the norm multiplies by, also where the file holds them less 1.
 enum class Weight {
   embed,      ///< [vocab, d_model]
   pos_embed,  ///< [context, d_model]
@@ -44,6 +45,18 @@ enum class Weight {
   up_bias,
   down,
   down_bias,  ///< [d_model, d_mlp], [d_model]
+  router,
+  router_bias,  ///< [experts, d_model], [experts]
+  expert_gate,
+  expert_gate_bias,  ///< [experts, width, d_model], [experts, width]
+  expert_up,
+  expert_up_bias,
+  expert_down,
+  expert_down_bias,  ///< [experts, d_model, width], [experts, d_model]
+  shared_router,     ///< [1, d_model]
+  shared_gate,
+  shared_up,
+  shared_down,  ///< [shared_width, d_model], [d_model, shared_width]
   ln2_post,   ///< [d_model] gain of the norm on what the MLP writes
   final_norm,
   final_norm_bias,
@@ -59,11 +72,15 @@ const std::vector<Weight>& all_weights();
 /// Whether there is one of it in every layer.
 bool is_per_layer(Weight weight) noexcept;
 
+/// Whether its first axis is that of the experts.
+bool is_per_expert(Weight weight) noexcept;
+
 /// "embed", "L3.q_bias": the weight's key wherever weights are stored by name.
 std::string weight_name(Weight weight, int layer = 0);
 
 /// The canonical shape. Empty when a decoder of this config has no such weight: a bias, a norm, a
-/// gate, a position table, the unembedding of a tied model, a layer out of range.
+/// gate, a position table, the unembedding of a tied model, experts of a dense layer, a layer out
+/// of range.
 std::vector<std::int64_t> weight_shape(const ModelConfig& config, Weight weight, int layer = 0);
 
 /// What the file says about one of its tensors, under the file's own name.
@@ -101,6 +118,12 @@ class Checkpoint {
   /// Throws bad_argument when `has` is false, bad_file when the weight holds NaN or infinity,
   /// unsupported when its stored type cannot be read.
   at::Tensor read(Weight weight, int layer = 0, at::ScalarType dtype = at::kFloat) const;
+
+  /// One expert's part of a weight that `is_per_expert`, in its canonical shape without the axis of
+  /// the experts: reads that part only. Throws as `read` does, and bad_argument when the weight has
+  /// no such axis or expert.
+  at::Tensor read_expert(Weight weight, int layer, int expert,
+                         at::ScalarType dtype = at::kFloat) const;
 
   /// Rows of a two-dimensional weight, [rows.size(), columns]: reads those rows only.
   /// Throws bad_argument on a row out of range or a weight of one dimension.

@@ -37,6 +37,25 @@ struct Rope {
   std::vector<double> long_factors = {};
 };
 
+/// Mixtures of experts: a router gives each token a probability for every expert, the softmax over
+/// all of them; the token visits the `per_token` most probable, and the MLP's write is the sum of
+/// theirs, each times its probability. An expert is a gated MLP.
+struct Experts {
+  int count = 0;           ///< in each sparse layer; 0 = every MLP is dense
+  int per_token = 0;       ///< how many a token visits
+  int width = 0;           ///< neurons of one expert
+  bool normalise = false;  ///< divide the chosen probabilities by their sum
+  /// Neurons of the expert that every token visits, its write times a sigmoid; 0 = none.
+  int shared_width = 0;
+  bool router_bias = false;
+  bool biases = false;  ///< of the experts
+  /// > 0: an expert's neurons are g sigmoid(alpha g) (u + 1), the gate g being at most `limit` and
+  /// the linear factor u within plus and minus `limit`; 0: activation(g) u.
+  double limit = 0.0;
+  double alpha = 1.702;
+  std::vector<std::uint8_t> layers = {};  ///< [layers], 0 = a dense MLP; empty = all sparse
+};
+
 /// Switches of the decoder. Every count is positive once `check` has passed.
 struct ModelConfig {
   std::string family = {};  ///< "llama", "qwen2", "gpt2", ...
@@ -76,7 +95,11 @@ struct ModelConfig {
   bool mlp_bias = false;
   QkNorm qk_norm = QkNorm::none;  ///< before rotation
   bool tied = true;               ///< the unembedding is the embedding
+  Experts experts = {};
 };
+
+/// Whether the layer's MLP is a mixture of experts. `layer` must be a layer of the model.
+bool is_sparse(const ModelConfig& config, int layer);
 
 /// Throws bad_file with one line if the switches contradict each other.
 void check(const ModelConfig& config);

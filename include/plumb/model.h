@@ -42,6 +42,11 @@ class Model {
   /// Undefined if the model has no such weight (a bias, say). `unembed` of a tied model is `embed`.
   const at::Tensor& weight(Weight weight, int layer = 0) const;
 
+  /// One expert's part of a weight that `is_per_expert`, without the axis of the experts, read at
+  /// its first use and then kept: experts that no token visits are not read. Of a model made in
+  /// memory, a view of the whole weight. Undefined if the model has no such weight.
+  at::Tensor expert_weight(Weight weight, int layer, int expert) const;
+
   struct Impl;
 
  private:

@@ -22,12 +22,14 @@ enum class Axis {
   d_head,
   d_model,
   d_mlp,
+  expert,
   vocab,
   scale
 };
 
 /// The tensors of one forward pass, in the order in which the pass meets them. B sequences of T
-/// positions, H heads, K key heads.
+/// positions, H heads, K key heads, E experts. Blocks whose MLP is a mixture of experts have
+/// `router` and `expert_out` (and `shared_out`) in place of mlp_pre, mlp_up and mlp_post.
 enum class Part : std::uint8_t {
   embed,      ///< [B, T, d_model] token embeddings
   pos_embed,  ///< [B, T, d_model] learned position embeddings; only where the model has them
@@ -57,6 +59,9 @@ enum class Part : std::uint8_t {
   mlp_pre,    ///< [B, T, d_mlp] argument of the activation (the gate's, where the MLP is gated)
   mlp_up,     ///< [B, T, d_mlp] the linear factor of a gated MLP
   mlp_post,   ///< [B, T, d_mlp] neurons: what the down projection reads
+  router,      ///< [B, T, E] probabilities of the experts: the softmax over all, before any choice
+  expert_out,  ///< [B, T, E, d_model] each expert's write, weighted; 0 where it was not chosen
+  shared_out,  ///< [B, T, d_model] the shared expert's write, weighted; only where there is one
   ln2_post_scale,  ///< [B, T, 1] of the norm on what the MLP writes; only where there is one
   mlp_out,         ///< [B, T, d_model] what the MLP adds to the stream
   resid_post,      ///< [B, T, d_model] stream leaving the block
@@ -91,8 +96,11 @@ struct Slice {
   std::vector<std::int64_t> positions = {};  ///< `t`: position, or query of scores and pattern
   std::vector<std::int64_t> keys = {};       ///< `k`: key of scores and pattern
   std::vector<std::int64_t> units = {};      ///< `u`: last axis (neuron, channel, vocabulary entry)
+  std::vector<std::int64_t> experts = {};    ///< `e`: expert
   bool operator==(const Slice&) const = default;
-  bool whole() const { return heads.empty() && positions.empty() && keys.empty() && units.empty(); }
+  bool whole() const {
+    return heads.empty() && positions.empty() && keys.empty() && units.empty() && experts.empty();
+  }
 };
 
 struct SlicedSite {

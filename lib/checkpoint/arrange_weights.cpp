@@ -16,7 +16,7 @@
 namespace plumb {
 namespace {
 
-/// A weight that is one tensor of the file, or some rows of it.
+/// A weight, or one expert's part of it, that is one tensor of the file, or some rows of it.
 struct Part {
   Source source = {};
   std::string name = {};
@@ -27,6 +27,7 @@ struct Part {
 struct FileTensor {
   std::string name = {};
   bool transposed = false;
+  std::int64_t axis = 0;  ///< of the parts' rows: 1 where the first is that of the experts
   std::vector<Part> parts = {};
 };
 
@@ -50,25 +51,29 @@ at::Tensor scatter(const FileTensor& tensor, std::int64_t rows) {
     const at::Tensor values = values_of(part);
     if (!whole.defined()) {
       std::vector<std::int64_t> shape = values.sizes().vec();
-      shape.front() = rows;
+      shape[static_cast<std::size_t>(tensor.axis)] = rows;
       whole = at::zeros(shape, values.options());
     }
-    at::Tensor index = at::arange(values.size(0), at::TensorOptions().dtype(at::kLong));
+    at::Tensor index = at::arange(values.size(tensor.axis), at::TensorOptions().dtype(at::kLong));
     if (const std::int64_t group = part.source.group; group > 0) {
       const at::Tensor within = index.remainder(group);
       index = (index - within).div(group, "floor") * part.source.stride + within;
     }
-    whole.index_copy_(0, index + part.source.first, values);
+    whole.index_copy_(tensor.axis, index + part.source.first, values);
   }
   return whole;
 }
 
 at::Tensor assemble(const FileTensor& tensor) {
-  if (scattered(tensor)) return scatter(tensor, tensor.parts.front().source.outputs);
-  std::vector<at::Tensor> parts;
-  for (const Part& part : tensor.parts) parts.push_back(values_of(part));
-  at::Tensor whole = parts.size() == 1 ? parts.front() : at::cat(parts, 0);
-  if (tensor.transposed) whole = whole.t();
+  at::Tensor whole;
+  if (scattered(tensor)) {
+    whole = scatter(tensor, tensor.parts.front().source.outputs);
+  } else {
+    std::vector<at::Tensor> parts;
+    for (const Part& part : tensor.parts) parts.push_back(values_of(part));
+    whole = parts.size() == 1 ? parts.front() : at::cat(parts, tensor.axis);
+  }
+  if (tensor.transposed) whole = whole.transpose(tensor.axis, tensor.axis + 1);
   return whole.contiguous();
 }
 
@@ -76,6 +81,7 @@ TensorToWrite describe(FileTensor tensor) {
   std::sort(tensor.parts.begin(), tensor.parts.end(),
             [](const Part& a, const Part& b) { return a.source.first < b.source.first; });
   const Part& front = tensor.parts.front();
+  const auto axis = static_cast<std::size_t>(tensor.axis);
   TensorToWrite written = {tensor.name, front.weight.dtype, front.shape, {}};
   for (std::size_t i = 1; i < tensor.parts.size(); ++i) {
     const Part& part = tensor.parts[i];
@@ -83,10 +89,10 @@ TensorToWrite describe(FileTensor tensor) {
       refuse_to_write(fmt::format("tensors {} and {} are stored as one, but differ in dtype",
                                   front.name, part.name));
     }
-    written.shape.front() += part.shape.front();
+    written.shape[axis] += part.shape[axis];
   }
-  if (scattered(tensor)) written.shape.front() = front.source.outputs;
-  if (tensor.transposed) std::reverse(written.shape.begin(), written.shape.end());
+  if (scattered(tensor)) written.shape[axis] = front.source.outputs;
+  if (tensor.transposed) std::reverse(written.shape.begin() + tensor.axis, written.shape.end());
   written.make = [whole = std::make_shared<const FileTensor>(std::move(tensor))] {
     return assemble(*whole);
   };
@@ -135,10 +141,30 @@ std::vector<TensorToWrite> arrange_weights(
       refuse_to_write(fmt::format("family {} stores {} with interleaved rows", family.name,
                                   weight_name(weight, layer)));
     }
-    const auto [found, fresh] = places.emplace(source.tensor, arranged.size());
-    if (fresh) arranged.push_back({source.tensor, source.transposed, {}});
-    arranged[found->second].parts.push_back(
-        {source, weight_name(weight, layer), shape, give(weight, layer)});
+    const std::string name = weight_name(weight, layer);
+    const WeightToWrite given = give(weight, layer);
+    const auto put = [&](const std::string& tensor, std::int64_t axis,
+                         const std::vector<std::int64_t>& part_shape, const WeightToWrite& part) {
+      const auto [found, fresh] = places.emplace(tensor, arranged.size());
+      if (fresh) arranged.push_back({tensor, source.transposed, axis, {}});
+      arranged[found->second].parts.push_back({source, name, part_shape, part});
+    };
+    if (!source.split()) {
+      put(source.tensor, is_per_expert(weight) ? 1 : 0, shape, given);
+      return;
+    }
+    // Made once for all experts, whose turns follow each other, and let go after the last.
+    const auto whole = std::make_shared<at::Tensor>();
+    for (int expert = 0; expert < config.experts.count; ++expert) {
+      const bool last = expert + 1 == config.experts.count;
+      put(source.tensor_of(expert), 0, {shape.begin() + 1, shape.end()},
+          {given.dtype, [make = given.make, whole, expert, last] {
+             if (!whole->defined()) *whole = make();
+             const at::Tensor part = whole->select(0, expert);
+             if (last) whole->reset();
+             return part;
+           }});
+    }
   };
   for (const Weight weight : all_weights()) {
     if (!is_per_layer(weight)) place(weight, 0);

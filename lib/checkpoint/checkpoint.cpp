@@ -33,8 +33,10 @@ struct Checkpoint::Impl {
   mutable std::string sha256;
 
   Source locate(Weight weight, int layer) const { return opened.source(weight, layer); }
-  const StoredTensor& stored(const Source& source) const;
+  const StoredTensor& stored(const std::string& tensor) const;
   void check_tensors();
+  void read_part(const Source& source, const std::vector<std::int64_t>& shape, int expert,
+                 const std::string& what, const at::Tensor& values) const;
   [[noreturn]] void bad(const std::string& message) const {
     throw Error(ErrorKind::bad_file, fmt::format("{}: {}", opened.where, message));
   }
@@ -48,7 +50,9 @@ std::int64_t product(const Shape& shape) {
   return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
 }
 
-/// The shape the file's tensor has to have.
+Shape without_experts(const Shape& shape) { return {shape.begin() + 1, shape.end()}; }
+
+/// The shape the file's tensor has to have. `canonical` is without the axis of the experts.
 Shape stored_shape(const Source& source, const Shape& canonical) {
   Shape shape = canonical;
   if (source.outputs >= 0) shape.front() = source.outputs;
@@ -59,9 +63,13 @@ Shape stored_shape(const Source& source, const Shape& canonical) {
 /// Copies rows of a canonical weight out of its stored tensor.
 class RowReader {
  public:
-  RowReader(const StoredTensor& stored, const Source& source, const Shape& shape)
+  /// `shape` is that of one matrix or vector; where the tensor holds one for each expert, `expert`
+  /// says which.
+  RowReader(const StoredTensor& stored, const Source& source, const Shape& shape,
+            std::int64_t expert = 0)
       : stored_(stored),
         source_(source),
+        base_(expert * product(stored_shape(source, shape))),
         rows_(shape.front()),
         columns_(shape.size() > 1 ? shape[1] : 1),
         vector_(shape.size() == 1) {}
@@ -91,22 +99,24 @@ class RowReader {
     if (source_.transposed) return read_transposed(out);
     if (source_.group > 0) {
       for (std::int64_t row = 0; row < rows_; row += source_.group) {
-        widen(stored_, stored_row(row) * columns_, source_.group * columns_, out + row * columns_);
+        widen(stored_, base_ + stored_row(row) * columns_, source_.group * columns_, out + row * columns_);
       }
       return;
     }
     if (source_.interleaved_heads == 0) {
-      return widen(stored_, source_.first * columns_, rows_ * columns_, out);
+      return widen(stored_, base_ + source_.first * columns_, rows_ * columns_, out);
     }
     for (std::int64_t row = 0; row < rows_; ++row) copy_one(row, out + row * columns_);
   }
 
   template <class Out>
   void copy_one(std::int64_t row, Out* out) const {
-    if (!source_.transposed) return widen(stored_, stored_row(row) * columns_, columns_, out);
+    if (!source_.transposed) {
+      return widen(stored_, base_ + stored_row(row) * columns_, columns_, out);
+    }
     const std::int64_t outputs = stored_.info.shape.back();
     for (std::int64_t column = 0; column < columns_; ++column) {
-      widen(stored_, column * outputs + source_.first + row, 1, out + column);
+      widen(stored_, base_ + column * outputs + stored_row(row), 1, out + column);
     }
   }
 
@@ -126,8 +136,8 @@ class RowReader {
 
   template <class Out>
   void read_vector(Out* out) const {
-    std::vector<Out> values(static_cast<std::size_t>(stored_.info.shape.front()));
-    widen(stored_, 0, stored_.info.shape.front(), values.data());
+    std::vector<Out> values(static_cast<std::size_t>(stored_.info.shape.back()));
+    widen(stored_, base_, stored_.info.shape.back(), values.data());
     for (std::int64_t row = 0; row < rows_; ++row) {
       out[row] = values[static_cast<std::size_t>(stored_row(row))];
     }
@@ -138,15 +148,19 @@ class RowReader {
   void read_transposed(Out* out) const {
     constexpr std::int64_t band = 32;
     const std::int64_t outputs = stored_.info.shape.back();
-    std::vector<Out> values(static_cast<std::size_t>(band * rows_));
+    const std::int64_t first = stored_row(0);
+    const std::int64_t span = stored_row(rows_ - 1) - first + 1;
+    std::vector<Out> values(static_cast<std::size_t>(band * span));
     for (std::int64_t begin = 0; begin < columns_; begin += band) {
       const std::int64_t width = std::min(band, columns_ - begin);
       for (std::int64_t i = 0; i < width; ++i) {
-        widen(stored_, (begin + i) * outputs + source_.first, rows_, values.data() + i * rows_);
+        widen(stored_, base_ + (begin + i) * outputs + first, span,
+              values.data() + i * span);
       }
       for (std::int64_t row = 0; row < rows_; ++row) {
         for (std::int64_t i = 0; i < width; ++i) {
-          out[row * columns_ + begin + i] = values[static_cast<std::size_t>(i * rows_ + row)];
+          out[row * columns_ + begin + i] =
+              values[static_cast<std::size_t>(i * span + stored_row(row) - first)];
         }
       }
     }
@@ -154,6 +168,7 @@ class RowReader {
 
   const StoredTensor& stored_;
   const Source& source_;
+  std::int64_t base_;  ///< elements of the tensor before the matrix or vector
   std::int64_t rows_;
   std::int64_t columns_;
   bool vector_;
@@ -211,27 +226,54 @@ Opened open_any(const fs::path& path) {
 
 }  // namespace
 
-const StoredTensor& Checkpoint::Impl::stored(const Source& source) const {
-  const StoredTensor* found = find_tensor(opened.tensors, source.tensor);
-  if (found == nullptr) bad(fmt::format("tensor {} is missing", printable(source.tensor)));
+const StoredTensor& Checkpoint::Impl::stored(const std::string& tensor) const {
+  const StoredTensor* found = find_tensor(opened.tensors, tensor);
+  if (found == nullptr) bad(fmt::format("tensor {} is missing", printable(tensor)));
   return *found;
+}
+
+/// Fills `values`, contiguous and of `shape`: a weight, or one expert's part of it.
+void Checkpoint::Impl::read_part(const Source& source, const Shape& shape, int expert,
+                                 const std::string& what, const at::Tensor& values) const {
+  const std::string tensor = source.tensor_of(expert);
+  const StoredTensor& found = stored(tensor);
+  found.file->check_unchanged();
+  const RowReader reader(found, source, shape, source.split() ? 0 : expert);
+  if (values.scalar_type() == at::kFloat) {
+    reader.all(values.data_ptr<float>());
+    refuse_non_finite<float>(values, *this, tensor, what);
+  } else {
+    reader.all(values.data_ptr<double>());
+    refuse_non_finite<double>(values, *this, tensor, what);
+  }
 }
 
 /// Every weight of the config is there in its shape, and the layers hold nothing else.
 void Checkpoint::Impl::check_tensors() {
   std::set<std::string, std::less<>> used;
+  const auto examine_tensor = [&](const std::string& tensor, const Shape& expected) {
+    const StoredTensor& found = stored(tensor);
+    if (found.info.shape != expected) {
+      bad(fmt::format("tensor {} has shape {}, but the config says {}", printable(tensor),
+                      shape_text(found.info.shape), shape_text(expected)));
+    }
+    used.insert(tensor);
+  };
   const auto examine = [&](Weight weight, int layer) {
     const Shape shape = weight_shape(opened.config, weight, layer);
     if (shape.empty()) return;
     const Source source = locate(weight, layer);
-    const StoredTensor& found = stored(source);
-    const Shape expected = stored_shape(source, shape);
-    if (found.info.shape != expected) {
-      bad(fmt::format("tensor {} has shape {}, but the config says {}", printable(source.tensor),
-                      shape_text(found.info.shape), shape_text(expected)));
+    const bool experts = is_per_expert(weight);
+    Shape expected = stored_shape(source, experts ? without_experts(shape) : shape);
+    if (source.split()) {
+      for (int expert = 0; expert < opened.config.experts.count; ++expert) {
+        examine_tensor(source.tensor_of(expert), expected);
+      }
+    } else {
+      if (experts) expected.insert(expected.begin(), shape.front());
+      examine_tensor(source.tensor, expected);
     }
     parameters += product(shape);
-    used.insert(source.tensor);
   };
   for (const Weight weight : all_weights()) {
     if (!is_per_layer(weight)) examine(weight, 0);
@@ -296,17 +338,29 @@ at::Tensor Checkpoint::read(Weight weight, int layer, at::ScalarType dtype) cons
                 fmt::format("model {} has no weight {}", printable(name()), what));
   }
   const Source source = impl_->locate(weight, layer);
-  const StoredTensor& stored = impl_->stored(source);
   at::Tensor values = allocate(shape, dtype, what);
-  stored.file->check_unchanged();
-  const RowReader reader(stored, source, shape);
-  if (dtype == at::kFloat) {
-    reader.all(values.data_ptr<float>());
-    refuse_non_finite<float>(values, *impl_, source.tensor, what);
-  } else {
-    reader.all(values.data_ptr<double>());
-    refuse_non_finite<double>(values, *impl_, source.tensor, what);
+  if (!is_per_expert(weight)) {
+    impl_->read_part(source, shape, 0, what, values);
+    return values;
   }
+  for (int expert = 0; expert < config().experts.count; ++expert) {
+    impl_->read_part(source, without_experts(shape), expert,
+                     fmt::format("expert {} of {}", expert, what), values.select(0, expert));
+  }
+  return values;
+}
+
+at::Tensor Checkpoint::read_expert(Weight weight, int layer, int expert,
+                                   at::ScalarType dtype) const {
+  const std::string what = fmt::format("expert {} of {}", expert, weight_name(weight, layer));
+  const Shape shape = weight_shape(config(), weight, layer);
+  if (shape.empty() || !is_per_expert(weight) || expert < 0 || expert >= shape.front()) {
+    throw Error(ErrorKind::bad_argument,
+                fmt::format("model {} has no {}", printable(name()), what));
+  }
+  const Shape part = without_experts(shape);
+  const at::Tensor values = allocate(part, dtype, what);
+  impl_->read_part(impl_->locate(weight, layer), part, expert, what, values);
   return values;
 }
 
@@ -315,7 +369,7 @@ at::Tensor Checkpoint::read_rows(Weight weight, const std::vector<std::int64_t>&
   if (weight == Weight::unembed && config().tied) weight = Weight::embed;
   const std::string what = weight_name(weight, 0);
   const Shape shape = weight_shape(config(), weight, 0);
-  if (shape.size() != 2) {
+  if (shape.size() != 2 || is_per_expert(weight)) {
     throw Error(ErrorKind::bad_argument,
                 fmt::format("model {} has no matrix {} to read rows of", printable(name()), what));
   }
@@ -327,7 +381,7 @@ at::Tensor Checkpoint::read_rows(Weight weight, const std::vector<std::int64_t>&
     }
   }
   const Source source = impl_->locate(weight, 0);
-  const StoredTensor& stored = impl_->stored(source);
+  const StoredTensor& stored = impl_->stored(source.tensor);
   at::Tensor values = allocate({static_cast<std::int64_t>(rows.size()), shape[1]}, dtype, what);
   stored.file->check_unchanged();
   const RowReader reader(stored, source, shape);

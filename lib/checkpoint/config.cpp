@@ -87,6 +87,30 @@ void check_block(const ModelConfig& config) {
        fmt::format("embed_scale is {}; it should be positive", config.embed_scale));
 }
 
+void check_experts(const ModelConfig& config) {
+  const Experts& experts = config.experts;
+  if (experts.count == 0) return;
+  need(experts.count > 0,
+       fmt::format("experts.count is {}; it should not be negative", experts.count));
+  need(experts.per_token > 0 && experts.per_token <= experts.count,
+       fmt::format("experts.per_token is {}; it should be 1-{}, as there are {} experts",
+                   experts.per_token, experts.count, experts.count));
+  need(experts.width > 0, fmt::format("experts.width is {}; it should be positive", experts.width));
+  need(experts.shared_width >= 0,
+       fmt::format("experts.shared_width is {}; 0 means no shared expert", experts.shared_width));
+  need(std::isfinite(experts.limit) && experts.limit >= 0,
+       fmt::format("experts.limit is {}; 0 means none", experts.limit));
+  need(std::isfinite(experts.alpha), fmt::format("experts.alpha is {}", experts.alpha));
+  need(config.gated_mlp, "experts are given, but the MLP is not gated");
+  need(config.norm_place == NormPlace::before, "experts are given, but a norm follows the MLP");
+  need(experts.layers.empty() || experts.layers.size() == static_cast<std::size_t>(config.layers),
+       fmt::format("experts.layers has {} entries for {} layers", experts.layers.size(),
+                   config.layers));
+  for (const std::uint8_t sparse : experts.layers) {
+    need(sparse <= 1, fmt::format("experts.layers holds {}; only 0 and 1 are allowed", sparse));
+  }
+}
+
 }  // namespace
 
 void check(const ModelConfig& config) {
@@ -126,6 +150,7 @@ void check(const ModelConfig& config) {
   for (const int window : config.windows) {
     need(window >= 0, fmt::format("windows holds {}; 0 means no window", window));
   }
+  check_experts(config);
 }
 
 }  // namespace plumb

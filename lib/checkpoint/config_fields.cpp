@@ -103,6 +103,22 @@ void add_rare(const ModelConfig& config, Json& fields) {
   if (config.positions == Positions::alibi) fields["alibi_bias"] = config.alibi_bias;
 }
 
+void add_experts(const ModelConfig& config, Json& fields) {
+  const Experts& experts = config.experts;
+  if (experts.count == 0) return;
+  fields["experts.count"] = experts.count;
+  fields["experts.per_token"] = experts.per_token;
+  fields["experts.width"] = experts.width;
+  fields["experts.normalise"] = experts.normalise;
+  fields["experts.shared_width"] = experts.shared_width;
+  fields["experts.router_bias"] = experts.router_bias;
+  fields["experts.biases"] = experts.biases;
+  fields["experts.limit"] = experts.limit;
+  if (experts.limit > 0) fields["experts.alpha"] = experts.alpha;
+  const auto& sparse = experts.layers;
+  if (std::count(sparse.begin(), sparse.end(), 0) > 0) fields["experts.layers"] = sparse;
+}
+
 }  // namespace
 
 Json config_fields(const ModelConfig& config) {
@@ -138,6 +154,7 @@ Json config_fields(const ModelConfig& config) {
       add_rope(config.window_rope, "window_rope", fields);
     }
   }
+  add_experts(config, fields);
   return fields;
 }
 

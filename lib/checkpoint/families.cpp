@@ -8,10 +8,11 @@ namespace {
 
 const std::vector<const Family*>& families() {
   static const std::vector<const Family*> all = {
-      &gemma_family,    &gemma2_family, &gemma3_family,  &gpt2_family, &gpt_neo_family,
-      &gpt_neox_family, &llama_family,  &mistral_family, &mpt_family,  &olmo_family,
-      &olmo2_family,    &olmo3_family,  &opt_family,     &phi3_family, &qwen2_family,
-      &qwen3_family,    &smollm3_family};
+      &gemma_family,     &gemma2_family,  &gemma3_family, &gpt2_family,      &gpt_neo_family,
+      &gpt_neox_family,  &gpt_oss_family, &llama_family,  &mistral_family,   &mixtral_family,
+      &mpt_family,       &olmo_family,    &olmo2_family,  &olmo3_family,     &olmoe_family,
+      &opt_family,       &phi3_family,    &qwen2_family,  &qwen2_moe_family, &qwen3_family,
+      &qwen3_moe_family, &smollm3_family};
   return all;
 }
 
@@ -80,8 +81,9 @@ void refuse_foreign_fields(const Fields& fields, const std::vector<std::string_v
   }
   for (const char* field : {"num_experts", "num_local_experts", "n_routed_experts"}) {
     const Json& value = fields.raw(field);
-    if (!says_nothing(value) && !is_number(value, 0)) {
-      fields.unsupported(field, "but plumb does not handle mixtures of experts");
+    if (foreign(field) && !says_nothing(value) && !is_number(value, 0)) {
+      fields.unsupported(field,
+                         "but plumb does not handle the mixtures of experts of this model type");
     }
   }
   for (const char* field : {"logits_scaling", "logit_scale", "residual_multiplier",

@@ -15,16 +15,21 @@ extern const Family gemma3_family;
 extern const Family gpt2_family;
 extern const Family gpt_neo_family;
 extern const Family gpt_neox_family;
+extern const Family gpt_oss_family;
 extern const Family llama_family;
 extern const Family mistral_family;
+extern const Family mixtral_family;
 extern const Family mpt_family;
 extern const Family olmo_family;
 extern const Family olmo2_family;
 extern const Family olmo3_family;
+extern const Family olmoe_family;
 extern const Family opt_family;
 extern const Family phi3_family;
 extern const Family qwen2_family;
+extern const Family qwen2_moe_family;
 extern const Family qwen3_family;
+extern const Family qwen3_moe_family;
 extern const Family smollm3_family;
 
 /// Null when there is none of that name.

@@ -13,16 +13,23 @@
 namespace plumb {
 
 /// Where a canonical weight lies in a file. A stored matrix has `outputs` rows; the weight is those
-/// from `first` on, or groups of them.
+/// from `first` on, or groups of them. The parts of a weight that `is_per_expert` are described
+/// alike: one stored tensor for each, or one tensor for all, its first axis that of the experts.
 struct Source {
   std::string tensor = {};
-  bool transposed = false;  ///< stored as [inputs, outputs]
+  std::string after_expert = {};  ///< not empty: expert e's tensor is `tensor`, e, then this
+  bool transposed = false;        ///< stored as [inputs, outputs]
   std::int64_t first = 0;
   std::int64_t outputs = -1;  ///< of the stored tensor; -1 = those of the weight
   int interleaved_heads = 0;  ///< > 0: rows of each head pair 2i with 2i + 1
   std::int64_t group = 0;     ///< > 0: so many rows from `first` on, again after `stride` rows, ...
   std::int64_t stride = 0;
   double offset = 0.0;  ///< added to every value when read
+
+  bool split() const { return !after_expert.empty(); }
+  std::string tensor_of(int expert) const {
+    return split() ? tensor + std::to_string(expert) + after_expert : tensor;
+  }
 };
 
 /// One family of Hugging Face models. A new one is a file with a constant of this type, and a line

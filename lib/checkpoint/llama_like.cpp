@@ -42,7 +42,7 @@ const char* stem(Weight weight) {
     case Weight::up_bias: return "mlp.up_proj";
     case Weight::down:
     case Weight::down_bias: return "mlp.down_proj";
-    default: break;  // no such weight in these families
+    default: break;  // no such weight in these families; experts: llama_moe.h
   }
   return "none";
 }

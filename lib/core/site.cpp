@@ -51,6 +51,9 @@ constexpr std::array<PartRow, part_count> parts{{
     {Part::mlp_pre, "mlp_pre", true, {batch, position, d_mlp}, 3, "mlp.hook_pre"},
     {Part::mlp_up, "mlp_up", true, {batch, position, d_mlp}, 3, "mlp.hook_pre_linear"},
     {Part::mlp_post, "mlp_post", true, {batch, position, d_mlp}, 3, "mlp.hook_post"},
+    {Part::router, "router", true, {batch, position, expert}, 3, ""},
+    {Part::expert_out, "expert_out", true, {batch, position, expert, d_model}, 4, ""},
+    {Part::shared_out, "shared_out", true, {batch, position, d_model}, 3, ""},
     {Part::ln2_post_scale, "ln2_post_scale", true, {batch, position, scale}, 3, ""},
     {Part::mlp_out, "mlp_out", true, {batch, position, d_model}, 3, "hook_mlp_out"},
     {Part::resid_post, "resid_post", true, {batch, position, d_model}, 3, "hook_resid_post"},
@@ -124,7 +127,7 @@ Slice parse_slice(std::string_view text, const PartRow& part, std::string_view w
     const auto end = text.find(';');
     const std::string_view item = text.substr(0, end);
     if (item.size() < 3 || item[1] != '=') {
-      fail(whole, fmt::format("\"{}\" is not of the form h=, t=, k= or u= with indices", item));
+      fail(whole, fmt::format("\"{}\" is not of the form h=, t=, k=, e= or u= with indices", item));
     }
     if (seen.find(item[0]) != std::string::npos)
       fail(whole, fmt::format("{}= stands twice", item[0]));
@@ -143,6 +146,10 @@ Slice parse_slice(std::string_view text, const PartRow& part, std::string_view w
       case 'k':
         fits = has({key});
         slice.keys = std::move(indices);
+        break;
+      case 'e':
+        fits = has({expert});
+        slice.experts = std::move(indices);
         break;
       case 'u':
         fits = has({d_head, d_model, d_mlp, vocab});
@@ -219,9 +226,9 @@ std::string_view to_string(Part part) noexcept { return row(part).name; }
 std::span<const Axis> axes(Part part) noexcept { return {row(part).axes.data(), row(part).rank}; }
 
 std::string_view to_string(Axis axis) noexcept {
-  constexpr std::array<std::string_view, 11> names{"batch", "position", "head",   "kv_head",
+  constexpr std::array<std::string_view, 12> names{"batch", "position", "head",   "kv_head",
                                                    "query", "key",      "d_head", "d_model",
-                                                   "d_mlp", "vocab",    "scale"};
+                                                   "d_mlp", "expert",   "vocab",  "scale"};
   return names[static_cast<std::size_t>(axis)];
 }
 
@@ -243,6 +250,7 @@ std::string to_string(const SlicedSite& site) {
   add('h', site.slice.heads);
   add('t', site.slice.positions);
   add('k', site.slice.keys);
+  add('e', site.slice.experts);
   add('u', site.slice.units);
   return inside.empty() ? text : text + "[" + inside + "]";
 }

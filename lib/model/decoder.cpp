@@ -52,7 +52,8 @@ class Decoder {
     if (!plan.until || layer + 1 != *plan.until) return false;
     for (const Part part :
          {Part::mlp_in, Part::ln2_scale, Part::mlp_pre, Part::mlp_up, Part::mlp_post,
-          Part::ln2_post_scale, Part::mlp_out, Part::resid_post}) {
+          Part::router, Part::expert_out, Part::shared_out, Part::ln2_post_scale, Part::mlp_out,
+          Part::resid_post}) {
       if (tap_.wants({part, layer})) return false;
     }
     return true;

@@ -2,9 +2,9 @@
 
 #include <ATen/ATen.h>
 
-namespace plumb {
+#include "model/mixture.h"
 
-namespace {
+namespace plumb {
 
 at::Tensor activate(Activation activation, const at::Tensor& x) {
   switch (activation) {
@@ -15,6 +15,8 @@ at::Tensor activate(Activation activation, const at::Tensor& x) {
   }
   return x;
 }
+
+namespace {
 
 at::Tensor read(Pass& pass, int layer, const at::Tensor& stream) {
   const ModelConfig& config = pass.config();
@@ -31,6 +33,7 @@ at::Tensor mlp(Pass& pass, int layer, const at::Tensor& stream) {
   const ModelConfig& config = pass.config();
   Tap& tap = pass.tap();
   const at::Tensor in = read(pass, layer, stream);
+  if (is_sparse(config, layer)) return mixture(pass, layer, in);
   at::Tensor post;
   if (config.gated_mlp) {
     const at::Tensor gate =

@@ -5,6 +5,8 @@
 
 namespace plumb {
 
+at::Tensor activate(Activation activation, const at::Tensor& x);
+
 /// [B, T, d_model] to [B, T, d_model], any norm on the write included.
 at::Tensor mlp(Pass& pass, int layer, const at::Tensor& stream);
 

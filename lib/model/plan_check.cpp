@@ -67,14 +67,15 @@ std::int64_t axis_size(Axis axis, const ModelConfig& config, const Tokens& token
     case Axis::d_head: return config.d_head;
     case Axis::d_model: return config.d_model;
     case Axis::d_mlp: return config.d_mlp;
+    case Axis::expert: return config.experts.count;
     case Axis::vocab: return config.vocab;
     case Axis::scale: return 1;
   }
   return 1;
 }
 
-const char* why_absent(Part part) {
-  switch (part) {
+std::string why_absent(const ModelConfig& config, const Site& site) {
+  switch (site.part) {
     case Part::pos_embed: return "the model has no learned positions";
     case Part::ln1_scale: return "attention has no norm on what it reads";
     case Part::ln2_scale: return "the MLP has no norm on what it reads";
@@ -82,7 +83,18 @@ const char* why_absent(Part part) {
     case Part::ln2_post_scale: return "the MLP has no norm on what it writes";
     case Part::sink_mass: return "the heads have no sink logits";
     case Part::z_gate: return "attention is not gated";
-    case Part::mlp_up: return "the MLP is not gated";
+    case Part::mlp_pre:
+    case Part::mlp_up:
+    case Part::mlp_post:
+      if (!is_sparse(config, site.layer)) return "the MLP is not gated";
+      return fmt::format(
+          "the MLP of block {} is a mixture of experts; see its router, expert_out and mlp_out",
+          site.layer);
+    case Part::router:
+    case Part::expert_out:
+    case Part::shared_out:
+      if (is_sparse(config, site.layer)) return "the mixture of experts has no shared one";
+      return fmt::format("the MLP of block {} is dense; see its mlp_post", site.layer);
     default: return "the model has no such part";
   }
 }
@@ -105,6 +117,7 @@ class SiteCheck {
     bool has_head = false;
     bool has_position = false;
     bool has_key = false;
+    bool has_expert = false;
     bool has_unit = false;
     for (const Axis axis : axes(site.part)) {
       const auto size = axis_size(axis, config_, tokens_);
@@ -124,6 +137,10 @@ class SiteCheck {
           chosen = &where.keys;
           has_key = true;
           break;
+        case Axis::expert:
+          chosen = &where.experts;
+          has_expert = true;
+          break;
         case Axis::d_head:
         case Axis::d_model:
         case Axis::d_mlp:
@@ -140,6 +157,7 @@ class SiteCheck {
     absent(site, where.heads, has_head, "heads");
     absent(site, where.positions, has_position, "positions");
     absent(site, where.keys, has_key, "keys");
+    absent(site, where.experts, has_expert, "experts");
     absent(site, where.units, has_unit, "units");
     return shape;
   }
@@ -153,7 +171,7 @@ class SiteCheck {
     }
     if (!has_part(config_, site.part, site.layer)) {
       refuse(ErrorKind::bad_argument,
-             fmt::format("{} does not exist: {}", name, why_absent(site.part)));
+             fmt::format("{} does not exist: {}", name, why_absent(config_, site)));
     }
   }
 
@@ -260,7 +278,7 @@ void check_edit(const Intervention& intervention, std::vector<std::int64_t> shap
 
 }  // namespace
 
-bool has_part(const ModelConfig& config, Part part, int) {
+bool has_part(const ModelConfig& config, Part part, int layer) {
   switch (part) {
     case Part::pos_embed: return config.positions == Positions::learned;
     case Part::ln1_scale:
@@ -269,7 +287,12 @@ bool has_part(const ModelConfig& config, Part part, int) {
     case Part::ln2_post_scale: return config.norm_place != NormPlace::before;
     case Part::sink_mass: return config.sink_logits;
     case Part::z_gate: return config.gated_attention;
-    case Part::mlp_up: return config.gated_mlp;
+    case Part::mlp_up: return config.gated_mlp && !is_sparse(config, layer);
+    case Part::mlp_pre:
+    case Part::mlp_post: return !is_sparse(config, layer);
+    case Part::router:
+    case Part::expert_out: return is_sparse(config, layer);
+    case Part::shared_out: return is_sparse(config, layer) && config.experts.shared_width > 0;
     default: return true;
   }
 }

@@ -19,6 +19,7 @@ const std::vector<std::int64_t>& indices_of(Axis axis, const Slice& where) {
     case Axis::position:
     case Axis::query: return where.positions;
     case Axis::key: return where.keys;
+    case Axis::expert: return where.experts;
     case Axis::d_head:
     case Axis::d_model:
     case Axis::d_mlp:

@@ -74,6 +74,7 @@ std::int64_t size_of(Axis axis, const ModelConfig& config) {
     case Axis::d_head: return config.d_head;
     case Axis::d_model: return config.d_model;
     case Axis::d_mlp: return config.d_mlp;
+    case Axis::expert: return config.experts.count;
     case Axis::vocab: return config.vocab;
     case Axis::scale: return 1;
   }
@@ -118,6 +119,55 @@ void add_rare(const ModelConfig& config, std::vector<std::pair<std::string, std:
   if (config.gated_attention) rows.emplace_back("attention_gate", "sigmoid, channel by channel");
 }
 
+bool has(const ModelConfig& config, Part part) {
+  const int layers = per_layer(part) ? config.layers : 1;
+  for (int layer = 0; layer < layers; ++layer) {
+    if (has_part(config, part, layer)) return true;
+  }
+  return false;
+}
+
+int sparse_layers(const ModelConfig& config) {
+  int count = 0;
+  for (int layer = 0; layer < config.layers; ++layer) count += is_sparse(config, layer) ? 1 : 0;
+  return count;
+}
+
+std::string show_mlp(const ModelConfig& config) {
+  if (sparse_layers(config) == config.layers) return "none: every block has experts";
+  return fmt::format("{}{}, width {}", config.gated_mlp ? "gated " : "", show(config.activation),
+                     config.d_mlp);
+}
+
+std::string show_experts(const ModelConfig& config) {
+  const Experts& experts = config.experts;
+  const int sparse = sparse_layers(config);
+  if (sparse == 0) return "none";
+  std::string text = fmt::format(
+      "{} in {}, {} for each token, gated {}, width {}", experts.count,
+      sparse == config.layers ? "every block" : fmt::format("{} blocks", sparse), experts.per_token,
+      experts.limit > 0 ? "sigmoid, clamped" : show(config.activation), experts.width);
+  text += experts.normalise ? "; chosen probabilities divided by their sum"
+                            : "; probabilities as the softmax over all experts gives them";
+  if (experts.shared_width > 0) {
+    text += fmt::format("; a shared expert, width {}", experts.shared_width);
+  }
+  return text;
+}
+
+std::int64_t parameters_of(const ModelConfig& config, int layer) {
+  std::int64_t parameters = 0;
+  for (const Weight weight : all_weights()) {
+    if (!is_per_layer(weight)) continue;
+    const std::vector<std::int64_t> shape = weight_shape(config, weight, layer);
+    if (shape.empty()) continue;
+    std::int64_t elements = 1;
+    for (const std::int64_t size : shape) elements *= size;
+    parameters += elements;
+  }
+  return parameters;
+}
+
 }  // namespace
 
 Inspection look_at(const Checkpoint& checkpoint) {
@@ -130,15 +180,15 @@ Inspection look_at(const Checkpoint& checkpoint) {
       {"window", show_windows(config.windows)},
       {"positions", show_positions(config)},
       {"norm", show_norm(config)},
-      {"mlp", fmt::format("{}{}, width {}", config.gated_mlp ? "gated " : "",
-                          show(config.activation), config.d_mlp)},
+      {"mlp", show_mlp(config)},
+      {"experts", show_experts(config)},
       {"biases", show_biases(config)},
       {"unembedding", config.tied ? "tied to the embedding" : "its own"},
   };
   add_rare(config, found.switches);
   for (int i = 0; i < part_count; ++i) {
     const auto part = static_cast<Part>(i);
-    if (!has_part(config, part)) continue;
+    if (!has(config, part)) continue;
     SiteShape site;
     site.name = to_string(part);
     site.tl_name = tl_name({part, 0});
@@ -149,11 +199,8 @@ Inspection look_at(const Checkpoint& checkpoint) {
     }
     found.sites.push_back(std::move(site));
   }
-  for (const Weight weight : all_weights()) {
-    if (!is_per_layer(weight) || !checkpoint.has(weight, 0)) continue;
-    std::int64_t elements = 1;
-    for (const std::int64_t size : weight_shape(config, weight, 0)) elements *= size;
-    found.parameters_per_block += elements;
+  for (int layer = 0; layer < config.layers; ++layer) {
+    found.parameters_per_block = std::max(found.parameters_per_block, parameters_of(config, layer));
   }
   for (const TensorInfo& tensor : checkpoint.tensors()) found.stored[tensor.dtype] += tensor.bytes;
   return found;

@@ -42,7 +42,7 @@ std::string inspect_json(const RunInfo& run, const Checkpoint& checkpoint,
   json["conventions"] = {
       {"parameters", "elements that the decoder uses, a tied matrix counted once"},
       {"bytes_per_block",
-       "memory that the weights of one block take in the dtype of the arithmetic"},
+       "memory that the weights of the largest block take in the dtype of the arithmetic"},
       {"sites", "block l's site prints as L<l>.<name>; null where the inputs decide the size"}};
   report::put_end(json, run);
   return report::print(json);

@@ -68,8 +68,9 @@ std::string inspect_text(const RunInfo& run, const Checkpoint& checkpoint,
   text += fmt::format("  {:<12} {}\n", "context", show_count(run.config.context));
   text += fmt::format("  {:<12} {}\n", "vocabulary", show_count(run.config.vocab));
   text += heading("Size");
-  text += fmt::format("  {:<12} {} ({} in each block)\n", "parameters",
-                      show_count(checkpoint.parameters()), show_count(found.parameters_per_block));
+  text += fmt::format("  {:<12} {} ({} in {} block)\n", "parameters",
+                      show_count(checkpoint.parameters()), show_count(found.parameters_per_block),
+                      run.config.experts.layers.empty() ? "each" : "the largest");
   text += fmt::format("  {:<12} {} in {}\n", "a block", show_bytes(block_bytes), run.dtype);
   for (const auto& [dtype, bytes] : found.stored) {
     text += fmt::format("  {:<12} {}\n", dtype, show_bytes(static_cast<std::int64_t>(bytes)));

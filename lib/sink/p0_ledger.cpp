@@ -50,10 +50,14 @@ at::Tensor mean_parts(const at::Tensor& values, const at::Tensor& read) {
 
 // Heads and neurons of the components that matter, from one pass over the first tokens alone; the
 // means over t > 0 are left out (NaN), since they would need every position's z and neurons.
-void take_apart(P0Context& context, const at::Tensor& direction,
-                const std::vector<Component>& components, Ledger& ledger) {
-  if (components.empty()) return;
+// Mixtures of experts stay whole.
+void take_apart(P0Context& context, const at::Tensor& direction, std::vector<Component> components,
+                Ledger& ledger) {
   const auto& config = context.model.config();
+  std::erase_if(components, [&](const Component& component) {
+    return component.mlp && is_sparse(config, component.layer);
+  });
+  if (components.empty()) return;
   Plan plan{.logits = Logits::none};
   int deepest = 0;
   for (const auto component : components) {

@@ -21,7 +21,8 @@ using test::expect_error;
 using test::random_weights;
 using test::small_config;
 
-constexpr const char* families[] = {"llama", "smollm3", "qwen2", "qwen3", "mistral", "gpt2"};
+constexpr const char* families[] = {"llama",   "smollm3", "qwen2",   "qwen3",
+                                    "mistral", "gpt2",    "mixtral", "gpt_oss"};
 
 fs::path written(const std::string& family, at::ScalarType dtype = at::kFloat) {
   const fs::path directory = test::scratch_dir() / "model";

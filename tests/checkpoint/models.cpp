@@ -35,6 +35,31 @@ ModelConfig small_config(const std::string& family) {
   } else if (family == "qwen3") {
     config.qk_norm = QkNorm::head;
     config.d_head = config.rope.dims = 6;
+  } else if (family == "qwen3_moe") {
+    config.qk_norm = QkNorm::head;
+    config.experts = {.count = 4, .per_token = 2, .width = 8, .normalise = true, .layers = {0, 1}};
+  } else if (family == "qwen2_moe") {
+    config.qkv_bias = true;
+    config.windows = {5, 0};
+    config.experts = {.count = 4, .per_token = 2, .width = 8, .shared_width = 12};
+  } else if (family == "olmoe") {
+    config.d_mlp = 8;
+    config.kv_heads = 4;
+    config.qk_norm = QkNorm::whole;
+    config.qkv_clip = 2.5;
+    config.experts = {.count = 4, .per_token = 2, .width = 8};
+  } else if (family == "gpt_oss") {
+    config.d_mlp = 8;
+    config.qkv_bias = config.out_bias = config.sink_logits = true;
+    config.windows = {5, 0};
+    config.experts = {.count = 4, .per_token = 2, .width = 8, .normalise = true};
+    config.experts.router_bias = config.experts.biases = true;
+    config.experts.limit = 6.5;
+    config.experts.alpha = 1.5;
+  } else if (family == "mixtral") {
+    config.d_mlp = 8;
+    config.windows = {7, 7};
+    config.experts = {.count = 4, .per_token = 2, .width = 8, .normalise = true};
   } else if (family == "mistral") {
     config.windows = {7, 7};
   } else if (family == "gpt2") {

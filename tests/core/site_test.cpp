@@ -35,6 +35,10 @@ TEST(Site, SlicesParseBack) {
   EXPECT_EQ(parse_site(to_string(site)), site);
   EXPECT_EQ(parse_site("L3.z[h=1-3]").slice.heads, (std::vector<std::int64_t>{1, 2, 3}));
   EXPECT_TRUE(parse_site("L3.z[h=*]").slice.whole());
+  const SlicedSite experts{.site = {Part::expert_out, 2},
+                           .slice = {.positions = {0}, .units = {5}, .experts = {3, 7}}};
+  EXPECT_EQ(to_string(experts), "L2.expert_out[t=0;e=3,7;u=5]");
+  EXPECT_EQ(parse_site(to_string(experts)), experts);
 }
 
 TEST(Site, SetsExpandLayers) {
@@ -48,8 +52,9 @@ TEST(Site, SetsExpandLayers) {
 TEST(Site, RefusesWhatIsNoSite) {
   for (const char* text :
        {"", "z", "L3", "L3.", "Lx.z", "L3.foo", "L3.embed", "L-1.z", "L3.z[", "L3.z[h]",
-        "L3.z[q=1]", "L3.z[h=1;h=2]", "L3.z[h=3-1]", "L3.attn_out[h=1]", "L3.z[k=0]",
-        "L3.z[h=99999999999999999999]", "L0-1.z", "L3.z[h=0-99999999999]"}) {
+        "L3.z[q=1]", "L3.z[e=1]", "L3.mlp_out[e=0]", "L3.z[h=1;h=2]", "L3.z[h=3-1]",
+        "L3.attn_out[h=1]", "L3.z[k=0]", "L3.z[h=99999999999999999999]", "L0-1.z",
+        "L3.z[h=0-99999999999]"}) {
     try {
       parse_site(text);
       ADD_FAILURE() << text << " was accepted";

@@ -71,7 +71,19 @@ const std::vector<std::string> cases = {"gpt2_gelu_bare",
                                         "opt_relu",
                                         "phi3_longrope_long",
                                         "phi3_longrope_short",
-                                        "phi3_partial"};
+                                        "phi3_partial",
+                                        // mixtures of experts
+                                        "gpt_oss_clamped",
+                                        "gpt_oss_yarn",
+                                        "mixtral_full",
+                                        "mixtral_window",
+                                        "olmoe_clipped",
+                                        "olmoe_plain",
+                                        "qwen2_moe_mixed",
+                                        "qwen2_moe_shared",
+                                        "qwen3_moe_mixed",
+                                        "qwen3_moe_normalised",
+                                        "qwen3_moe_window"};
 
 std::filesystem::path golden_dir() { return test::source_dir() / "tests" / "golden"; }
 
@@ -122,9 +134,11 @@ class Golden : public testing::TestWithParam<std::string> {
     for (int layer = 0; layer < model.config().layers; ++layer) {
       plan.record.emplace_back(Site{Part::resid_pre, layer});
       plan.record.emplace_back(Site{Part::pattern, layer});
+      if (is_sparse(model.config(), layer)) plan.record.emplace_back(Site{Part::router, layer});
     }
     plan.record.emplace_back(Site{Part::resid_final});
     const auto result = run(model, tokens_, plan);
+    std::size_t routers = 0;
     for (int layer = 0; layer < model.config().layers; ++layer) {
       const auto suffix = "." + std::to_string(layer);
       EXPECT_LE(deviation(result.cache.at({Part::resid_pre, layer}), "resid_pre" + suffix),
@@ -132,11 +146,16 @@ class Golden : public testing::TestWithParam<std::string> {
           << "resid_pre of layer " << layer;
       EXPECT_LE(deviation(result.cache.at({Part::pattern, layer}), "pattern" + suffix), tolerance)
           << "pattern of layer " << layer;
+      if (!is_sparse(model.config(), layer)) continue;
+      ++routers;
+      EXPECT_LE(deviation(result.cache.at({Part::router, layer}), "router" + suffix), tolerance)
+          << "router of layer " << layer;
     }
     EXPECT_LE(deviation(result.cache.at({Part::resid_final}), "resid_final"), tolerance);
     EXPECT_LE(deviation(result.logits, "logits"), tolerance);
     EXPECT_EQ(result.logits.scalar_type(), dtype);
-    EXPECT_EQ(expected_.size(), 4U + 2U * static_cast<std::size_t>(model.config().layers));
+    EXPECT_EQ(expected_.size(),
+              4U + routers + 2U * static_cast<std::size_t>(model.config().layers));
   }
 
   std::map<std::string, at::Tensor> expected_;
@@ -162,7 +181,8 @@ INSTANTIATE_TEST_SUITE_P(Decoder, Golden, testing::ValuesIn(cases),
 
 INSTANTIATE_TEST_SUITE_P(Decoder, PaddedGolden,
                          testing::Values("gpt2_relu_padded", "llama_padded", "gemma3_old_form",
-                                         "gpt_neo_padded", "mpt_alibi", "opt_plain_norms"),
+                                         "gpt_neo_padded", "mpt_alibi", "opt_plain_norms",
+                                         "qwen3_moe_window", "gpt_oss_clamped"),
                          [](const auto& info) { return info.param; });
 
 TEST(GoldenFiles, AreAllCompared) {

@@ -11,6 +11,7 @@ a file tests/golden/expected/<case>.safetensors, all float64:
     logits [B, T, vocab]
     pattern.<layer> [B, heads, T, T] attention after the softmax
     resid_pre.<layer> [B, T, d]      residual stream entering the block
+    router.<layer> [B, T, experts]   probabilities of the experts, where the block has some
     resid_final [B, T, d]            stream leaving the last block, before the final norm
 
 Rows of padded positions are zero. The reference is transformers' eager attention in float64. Even
@@ -42,6 +43,7 @@ LAYERS = 3
 VOCAB = 61
 LENGTH = 11
 AGREEMENT = 1e-12
+MARGIN = 2e-4  # float32 moves the router probabilities of these models by 1e-5 at most
 
 # --- cases -------------------------------------------------------------------------------------
 
@@ -120,6 +122,58 @@ CASES = {
         {"lengths": [11, 7]}),
 }
 CASES |= dense_families.CASES  # option `old`: dense_families.make_old
+# Mixtures of experts. `salt` changes weights and tokens: chosen so that no token's choice of experts
+# is a near tie.
+MIXTURE = dict(num_experts_per_tok=2, moe_intermediate_size=8, num_experts=5)
+CASES |= {
+    "qwen3_moe_normalised": (
+        "qwen3_moe", "f32", dict(MIXTURE, norm_topk_prob=True, head_dim=8),
+        {"salt": "a"}),
+    "qwen3_moe_mixed": (
+        "qwen3_moe", "bf16",
+        dict(MIXTURE, num_experts=7, num_experts_per_tok=3, decoder_sparse_step=2,
+             attention_bias=True, tie_word_embeddings=False), {"legacy": True}),
+    "qwen3_moe_window": (
+        "qwen3_moe", "f16",
+        dict(MIXTURE, mlp_only_layers=[1], use_sliding_window=True, sliding_window=4),
+        {"lengths": [11, 7]}),
+    "qwen2_moe_shared": (
+        "qwen2_moe", "f32",
+        dict(MIXTURE, shared_expert_intermediate_size=12, norm_topk_prob=False), {}),
+    "qwen2_moe_mixed": (
+        "qwen2_moe", "bf16",
+        dict(MIXTURE, shared_expert_intermediate_size=12, norm_topk_prob=True, qkv_bias=False,
+             mlp_only_layers=[0], use_sliding_window=True, sliding_window=4,
+             tie_word_embeddings=False), {}),
+    "olmoe_plain": (
+        "olmoe", "f32",
+        dict(num_experts=5, num_experts_per_tok=2, intermediate_size=8, num_key_value_heads=4), {}),
+    "olmoe_clipped": (
+        "olmoe", "bf16",
+        dict(num_experts=6, num_experts_per_tok=3, intermediate_size=8, norm_topk_prob=True,
+             clip_qkv=1.5, attention_bias=True, tie_word_embeddings=False), {}),
+    "gpt_oss_yarn": (
+        "gpt_oss", "f32",
+        dict(num_local_experts=4, num_experts_per_tok=2, intermediate_size=8, head_dim=8,
+             sliding_window=4, max_position_embeddings=256,
+             rope_parameters=rope("yarn", theta=100.0, factor=4.0, beta_fast=4.0, beta_slow=1.0,
+                                  truncate=False, original_max_position_embeddings=64)),
+        {"legacy": True}),
+    "gpt_oss_clamped": (
+        "gpt_oss", "bf16",
+        dict(num_local_experts=5, num_experts_per_tok=3, intermediate_size=8, head_dim=4,
+             swiglu_limit=1.25, swiglu_alpha=1.3, tie_word_embeddings=False, sliding_window=5,
+             rope_parameters=rope(theta=500.0),
+             layer_types=["full_attention", "sliding_attention", "full_attention"]),
+        {"lengths": [11, 7]}),
+    "mixtral_full": (
+        "mixtral", "f32", dict(num_local_experts=4, num_experts_per_tok=2, intermediate_size=8),
+        {"shard": True}),
+    "mixtral_window": (
+        "mixtral", "bf16",
+        dict(num_local_experts=6, num_experts_per_tok=3, intermediate_size=8, sliding_window=4,
+             tie_word_embeddings=False), {"legacy": True}),
+}
 STORAGE = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -129,7 +183,8 @@ def random_weights(case, model, storage):
     """Weights large enough that attention is far from uniform, exact in the storage dtype."""
     state = {}
     for name, old in model.state_dict().items():
-        noise = np.random.RandomState(zlib.crc32(f"{case}/{name}".encode()) % 2**31)
+        salt = CASES[case][3].get("salt", "")
+        noise = np.random.RandomState(zlib.crc32(f"{case}{salt}/{name}".encode()) % 2**31)
         values = torch.from_numpy(noise.standard_normal(tuple(old.shape)))
         is_norm = "norm" in name or ".ln_" in name
         if is_norm and name.endswith("weight"):
@@ -153,6 +208,8 @@ def make_legacy(path, type_key):
     config = json.loads(path.read_text())
     config["torch_dtype"] = config.pop("dtype")
     config.pop("layer_types", None)
+    if config["model_type"] == "qwen3_moe" and "num_local_experts" in config:
+        config["num_experts"] = config.pop("num_local_experts")
     heads = config["num_attention_heads"]
     if config["num_key_value_heads"] == heads:
         del config["num_key_value_heads"]
@@ -181,6 +238,7 @@ def write_checkpoint(case, folder):
     base = GPT2 if kind == "gpt2" else dense_families.BASES.get(kind, ROTARY)
     config = transformers.AutoConfig.for_model(kind, **{**base, **changes})
     config._attn_implementation = "eager"
+    config._experts_implementation = "eager"
     model = transformers.AutoModelForCausalLM.from_config(config).to(STORAGE[storage])
     model.load_state_dict(random_weights(case, model, STORAGE[storage]))
     config.dtype = STORAGE[storage]
@@ -212,7 +270,8 @@ class Lift(TorchFunctionMode):
 
 def reference(folder, tokens, lengths):
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float64, attn_implementation="eager").eval()
+        folder, dtype=torch.float64, attn_implementation="eager",
+        experts_implementation="eager").eval()
     decoder = model.base_model.decoder if model.config.model_type == "opt" else model.base_model
     blocks = next(getattr(decoder, name) for name in ("layers", "h", "blocks")
                   if hasattr(decoder, name))
@@ -226,8 +285,16 @@ def reference(folder, tokens, lengths):
     def leaving(_, __, result):
         out["resid_final"] = result[0] if isinstance(result, tuple) else result
 
+    def routing(layer):
+        def hook(_, __, result):
+            out[f"router.{layer}"] = torch.softmax(result[0], -1).view(*tokens.shape, -1)
+        return hook
+
     for layer, block in enumerate(blocks):
         block.register_forward_pre_hook(entering(layer), with_kwargs=True)
+        for module in block.modules():
+            if type(module).__name__.endswith("TopKRouter"):
+                module.register_forward_hook(routing(layer))
     blocks[-1].register_forward_hook(leaving)
     if model.config.model_type == "mpt":
         dense_families.heed_alibi_bias_max(decoder)
@@ -305,8 +372,9 @@ def softmax(scores):
     return weights / weights.sum(-1, keepdims=True)
 
 
-def attend(q, k, v, window):
+def attend(q, k, v, window, sinks=None):
     """q [B, T, H, d], k and v [B, T, G, d] -> pattern [B, H, T, T], z [B, T, H, d].
+    sinks [H]: a score in each row that belongs to no key.
 
     Padding is on the right, so a valid query never sees it through the causal mask."""
     groups = q.shape[2] // k.shape[2]
@@ -314,8 +382,66 @@ def attend(q, k, v, window):
     scores = np.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(q.shape[-1])
     distance = np.arange(q.shape[1])[:, None] - np.arange(q.shape[1])[None, :]
     seen = (distance >= 0) & (distance < (window or distance.size))
-    pattern = softmax(np.where(seen, scores, -np.inf))
+    scores = np.where(seen, scores, -np.inf)
+    if sinks is not None:
+        rest = np.broadcast_to(sinks[None, :, None, None], (*scores.shape[:3], 1))
+        scores = np.concatenate([scores, rest], axis=-1)
+    pattern = softmax(scores)[..., :q.shape[1]]
     return pattern, np.einsum("bhqk,bkhd->bqhd", pattern, v)
+
+
+def silu(x):
+    return x / (1.0 + np.exp(-x))
+
+
+def sparse_layers(config):
+    if "decoder_sparse_step" not in config:
+        return range(config["num_hidden_layers"] if "num_experts_per_tok" in config else 0)
+    return [layer for layer in range(config["num_hidden_layers"])
+            if layer not in (config.get("mlp_only_layers") or [])
+            and (layer + 1) % config["decoder_sparse_step"] == 0]
+
+
+def mixture(config, w, at, h):
+    """Token by token. Returns the probabilities of the experts [B, T, E] and the write [B, T, d]."""
+    if config["model_type"] == "gpt_oss":
+        return gpt_oss_mixture(config, w, at + "mlp.", h)
+    mixtral = config["model_type"] == "mixtral"
+    at += "block_sparse_moe." if mixtral else "mlp."
+    names = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
+    probabilities = softmax(h @ w[at + "gate.weight"].T)
+    write = np.zeros_like(h)
+    for place in np.ndindex(*h.shape[:2]):
+        x, p = h[place], probabilities[place]
+        chosen = np.argsort(-p)[:config["num_experts_per_tok"]]
+        total = p[chosen].sum() if mixtral or config.get("norm_topk_prob") else 1.0
+        for expert in chosen:
+            gate, up, down = (w[f"{at}experts.{expert}.{name}.weight"] for name in names)
+            write[place] += p[expert] / total * (down @ (silu(gate @ x) * (up @ x)))
+    if config.get("shared_expert_intermediate_size"):
+        gate, up, down = (w[f"{at}shared_expert.{name}.weight"] for name in names)
+        opened = 1.0 / (1.0 + np.exp(-h @ w[at + "shared_expert_gate.weight"].T))
+        write += opened * ((silu(h @ gate.T) * (h @ up.T)) @ down.T)
+    return probabilities, write
+
+
+def gpt_oss_mixture(config, w, at, h):
+    probabilities = softmax(h @ w[at + "router.weight"].T + w[at + "router.bias"])
+    limit, alpha = config["swiglu_limit"], config["swiglu_alpha"]
+    write = np.zeros_like(h)
+    for place in np.ndindex(*h.shape[:2]):
+        x, p = h[place], probabilities[place]
+        chosen = np.argsort(-p)[:config["num_experts_per_tok"]]
+        for expert in chosen:
+            both, both_bias, down, down_bias = (
+                w[f"{at}experts.{name}"][expert]
+                for name in ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"))
+            both = x @ both + both_bias
+            gate = np.minimum(both[0::2], limit)
+            up = np.clip(both[1::2], -limit, limit)
+            neurons = (up + 1.0) * gate / (1.0 + np.exp(-alpha * gate))
+            write[place] += p[expert] / p[chosen].sum() * (neurons @ down + down_bias)
+    return probabilities, write
 
 
 def gpt2_forward(config, w, tokens):
@@ -363,8 +489,15 @@ def rotary_forward(config, w, tokens):
         return x @ w[name + ".weight"].T + w.get(name + ".bias", 0.0)
 
     def window(layer):
-        if kind == "mistral":
+        if kind in ("mistral", "mixtral"):
             return config["sliding_window"]
+        if kind == "gpt_oss":
+            types = config.get("layer_types", ["sliding_attention", "full_attention"] * LAYERS)
+            return config["sliding_window"] if types[layer] == "sliding_attention" else None
+        if kind == "qwen2_moe" and config["use_sliding_window"]:
+            return config["sliding_window"] if layer % 2 == 0 else None
+        if kind == "qwen3_moe":
+            return config["sliding_window"] if config["use_sliding_window"] else None
         if kind == "qwen2" and config["use_sliding_window"]:
             return config["sliding_window"] if layer >= config["max_window_layers"] else None
         return None
@@ -375,19 +508,29 @@ def rotary_forward(config, w, tokens):
         at = f"model.layers.{layer}."
         out[f"resid_pre.{layer}"] = x
         h = rms(x, w[at + "input_layernorm.weight"], eps)
-        q = linear(h, at + "self_attn.q_proj").reshape(batch, length, heads, head_dim)
-        k = linear(h, at + "self_attn.k_proj").reshape(batch, length, kv_heads, head_dim)
-        v = linear(h, at + "self_attn.v_proj").reshape(batch, length, kv_heads, head_dim)
-        if kind == "qwen3":
+        q, k, v = (linear(h, f"{at}self_attn.{name}_proj") for name in "qkv")
+        if kind == "olmoe":
+            q = rms(q, w[at + "self_attn.q_norm.weight"], eps)
+            k = rms(k, w[at + "self_attn.k_norm.weight"], eps)
+            clip = config["clip_qkv"] or np.inf
+            q, k, v = (np.clip(part, -clip, clip) for part in (q, k, v))
+        q = q.reshape(batch, length, heads, head_dim)
+        k = k.reshape(batch, length, kv_heads, head_dim)
+        v = v.reshape(batch, length, kv_heads, head_dim)
+        if kind in ("qwen3", "qwen3_moe"):
             q = rms(q, w[at + "self_attn.q_norm.weight"], eps)
             k = rms(k, w[at + "self_attn.k_norm.weight"], eps)
         if config.get("no_rope_layers", [1] * LAYERS)[layer]:
             q, k = rotate(q, table), rotate(k, table)
-        out[f"pattern.{layer}"], z = attend(q, k, v, window(layer))
+        out[f"pattern.{layer}"], z = attend(q, k, v, window(layer),
+                                            w.get(at + "self_attn.sinks"))
         x = x + linear(z.reshape(batch, length, -1), at + "self_attn.o_proj")
         h = rms(x, w[at + "post_attention_layernorm.weight"], eps)
-        gate = linear(h, at + "mlp.gate_proj")
-        gate = gate / (1.0 + np.exp(-gate))
+        if layer in sparse_layers(config):
+            out[f"router.{layer}"], write = mixture(config, w, at, h)
+            x = x + write
+            continue
+        gate = silu(linear(h, at + "mlp.gate_proj"))
         x = x + linear(gate * linear(h, at + "mlp.up_proj"), at + "mlp.down_proj")
     out["resid_final"] = x
     x = rms(x, w["model.norm.weight"], eps)
@@ -417,13 +560,22 @@ def clear_padding(values, lengths):
                 value[row, length:] = 0.0
 
 
+def routing_margin(folder, probabilities, lengths):
+    """Smallest step between the last chosen expert's probability and the first left out."""
+    chosen = json.loads((folder / "config.json").read_text())["num_experts_per_tok"]
+    falling = -np.sort(-probabilities, axis=-1)
+    steps = falling[..., chosen - 1] - falling[..., chosen]
+    return min(steps[row, :length].min() for row, length in enumerate(lengths))
+
+
 def make(case, root):
     folder = root / case
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write_checkpoint(case, folder)
     lengths = CASES[case][3].get("lengths", [LENGTH, LENGTH])
-    noise = np.random.RandomState(zlib.crc32(case.encode()) % 2**31)
+    salt = CASES[case][3].get("salt", "")
+    noise = np.random.RandomState(zlib.crc32((case + salt).encode()) % 2**31)
     tokens = noise.randint(0, VOCAB, size=(2, LENGTH)).astype(np.int64)
     expected = {name: value.copy() for name, value in reference(folder, tokens, lengths).items()}
     check = independent(folder, tokens)
@@ -435,6 +587,10 @@ def make(case, root):
         assert value.shape == check[name].shape and np.isfinite(value).all(), name
         worst = max(worst, np.abs(value - check[name]).max() / np.abs(value).max())
     assert worst < AGREEMENT, (case, worst)
+    for name, value in expected.items():
+        if name.startswith("router"):
+            margin = routing_margin(folder, value, lengths)
+            assert margin > MARGIN, (case, name, margin)
     peak = np.mean([value.max(-1)[:, :, LENGTH // 2:7].mean() for name, value in expected.items()
                     if name.startswith("pattern")])
     expected["tokens"] = tokens.astype(np.float64)

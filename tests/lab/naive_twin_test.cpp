@@ -76,6 +76,20 @@ std::map<std::string, ModelConfig> kinds() {
   all["longrope"].rope.long_factors = {1.0, 2.0, 3.0, 5.0};
   for (const ModelConfig& config : unusual_configs())
     all[config.family + std::to_string(config.heads)] = config;
+  ModelConfig experts = base();
+  experts.experts = {.count = 6, .per_token = 2, .width = 10};
+  all["experts"] = experts;
+  all["experts_normalised"] = experts;
+  all["experts_normalised"].experts.normalise = true;
+  all["experts_some_layers"] = experts;
+  all["experts_some_layers"].experts.layers = {0, 1, 1};
+  all["experts_shared"] = experts;
+  all["experts_shared"].experts.shared_width = 14;
+  all["experts_clamped"] = experts;
+  all["experts_clamped"].experts.router_bias = all["experts_clamped"].experts.biases = true;
+  all["experts_clamped"].experts.limit = 0.7;
+  all["experts_all_visited"] = experts;
+  all["experts_all_visited"].experts.per_token = 6;
   ModelConfig gpt2 = base();
   gpt2.family = "gpt2";
   gpt2.kv_heads = 4;
@@ -128,8 +142,9 @@ void expect_twins(const ModelConfig& config, const Model::Source& weights,
   const Model model(config, weights, name, {.dtype = at::kDouble, .threads = 1});
   Plan plan;
   for (int layer = 0; layer < config.layers; ++layer) {
-    for (const Part part : {Part::pattern, Part::attn_out, Part::mlp_post, Part::resid_post}) {
-      plan.record.push_back(Site{part, layer});
+    for (const Part part : {Part::pattern, Part::attn_out, Part::mlp_post, Part::router,
+                            Part::expert_out, Part::resid_post}) {
+      if (has_part(config, part, layer)) plan.record.emplace_back(Site{part, layer});
     }
   }
   const Run engine = run(model, Tokens{ids}, plan);
@@ -140,7 +155,12 @@ void expect_twins(const ModelConfig& config, const Model::Source& weights,
     const std::string where = name + " layer " + std::to_string(layer);
     expect_close(engine.cache.at({Part::pattern, layer}), plain.patterns[i], where);
     expect_close(engine.cache.at({Part::attn_out, layer}), plain.attn_out[i], where);
-    expect_close(engine.cache.at({Part::mlp_post, layer}), plain.mlp_post[i], where);
+    if (is_sparse(config, layer)) {
+      expect_close(engine.cache.at({Part::router, layer}), plain.router[i], where);
+      expect_close(engine.cache.at({Part::expert_out, layer}), plain.expert_out[i], where);
+    } else {
+      expect_close(engine.cache.at({Part::mlp_post, layer}), plain.mlp_post[i], where);
+    }
     expect_close(engine.cache.at({Part::resid_post, layer}), plain.resid_post[i], where);
   }
 }

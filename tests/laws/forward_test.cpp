@@ -57,9 +57,9 @@ TEST_P(Forward, RecordingChangesNothing) {
   Plan everything;
   for (int part = 0; part < part_count; ++part) {
     const auto p = static_cast<Part>(part);
-    if (!has_part(config_, p)) continue;
-    for (int layer = 0; layer < (per_layer(p) ? config_.layers : 1); ++layer)
-      everything.record.push_back({Site{p, layer}});
+    for (int layer = 0; layer < (per_layer(p) ? config_.layers : 1); ++layer) {
+      if (has_part(config_, p, layer)) everything.record.push_back({Site{p, layer}});
+    }
   }
   const auto plain = plumb::run(model_, tokens_);
   const auto recorded = plumb::run(model_, tokens_, everything);

@@ -238,16 +238,79 @@ struct Naive {
                    Weight::ln1_post, layer);
   }
 
+  at::Tensor gated(const at::Tensor& gate, const at::Tensor& up) const {
+    const Experts& e = config.experts;
+    if (e.limit == 0) return activate(gate) * up;
+    const at::Tensor g = at::minimum(gate, at::full_like(gate, e.limit));
+    const at::Tensor u =
+        at::maximum(at::minimum(up, at::full_like(up, e.limit)), at::full_like(up, -e.limit));
+    return g / (1.0 + at::exp(-e.alpha * g)) * (u + 1.0);
+  }
+
+  // One expert on one token [d_model].
+  at::Tensor expert(const at::Tensor& x, int which, int layer) const {
+    const auto map = [&](const at::Tensor& in, Weight matrix, Weight bias) {
+      at::Tensor y = at::matmul(weight(matrix, layer).select(0, which), in);
+      return config.experts.biases ? y + weight(bias, layer).select(0, which) : y;
+    };
+    return map(gated(map(x, Weight::expert_gate, Weight::expert_gate_bias),
+                     map(x, Weight::expert_up, Weight::expert_up_bias)),
+               Weight::expert_down, Weight::expert_down_bias);
+  }
+
+  // Token by token: the most probable expert, then the next, each run on the token alone.
+  at::Tensor mixture(const at::Tensor& x, int layer, NaiveRun& run) const {
+    const Experts& e = config.experts;
+    const at::Tensor logits = linear(x, Weight::router, Weight::router_bias, e.router_bias, layer);
+    const at::Tensor raised = at::exp(logits - logits.amax(-1, true));
+    at::Tensor router = raised / raised.sum(-1, true);
+    hook(Part::router, layer, router);
+    run.router[static_cast<std::size_t>(layer)] = router;
+    at::Tensor writes = at::zeros({x.size(0), x.size(1), e.count, config.d_model}, at::kDouble);
+    for (std::int64_t b = 0; b < x.size(0); ++b) {
+      for (std::int64_t t = 0; t < x.size(1); ++t) {
+        std::vector<double> left;
+        for (int i = 0; i < e.count; ++i) left.push_back(router[b][t][i].item<double>());
+        std::vector<std::pair<int, double>> chosen;
+        double sum = 0.0;
+        for (int i = 0; i < e.per_token; ++i) {
+          const auto best = std::max_element(left.begin(), left.end());
+          chosen.emplace_back(static_cast<int>(best - left.begin()), *best);
+          sum += *best;
+          *best = -std::numeric_limits<double>::infinity();
+        }
+        for (const auto& [which, probability] : chosen) {
+          writes[b][t][which] =
+              expert(x[b][t], which, layer) *
+              (e.normalise ? probability / (sum == 0.0 ? 1.0 : sum) : probability);
+        }
+      }
+    }
+    hook(Part::expert_out, layer, writes);
+    run.expert_out[static_cast<std::size_t>(layer)] = writes;
+    at::Tensor sum = writes.sum(2);
+    if (e.shared_width == 0) return sum;
+    const at::Tensor post =
+        activate(linear(x, Weight::shared_gate, Weight::shared_gate, false, layer)) *
+        linear(x, Weight::shared_up, Weight::shared_up, false, layer);
+    const at::Tensor open = linear(x, Weight::shared_router, Weight::shared_router, false, layer);
+    at::Tensor shared = linear(post, Weight::shared_down, Weight::shared_down, false, layer) /
+                        (1.0 + at::exp(-open));
+    hook(Part::shared_out, layer, shared);
+    return sum + shared;
+  }
+
   at::Tensor mlp(const at::Tensor& stream, int layer, NaiveRun& run) const {
     const bool biased = config.mlp_bias;
     const at::Tensor x = config.shared_norm ? reading(stream, Weight::ln1, Weight::ln1_bias, layer)
                                             : reading(stream, Weight::ln2, Weight::ln2_bias, layer);
+    if (is_sparse(config, layer)) return mixture(x, layer, run);
     const at::Tensor up = linear(x, Weight::up, Weight::up_bias, biased, layer);
     at::Tensor post = config.gated_mlp
                           ? activate(linear(x, Weight::gate, Weight::gate_bias, biased, layer)) * up
                           : activate(up);
     hook(Part::mlp_post, layer, post);
-    run.mlp_post.push_back(post);
+    run.mlp_post[static_cast<std::size_t>(layer)] = post;
     return writing(linear(post, Weight::down, Weight::down_bias, biased, layer), Weight::ln2_post,
                    layer);
   }
@@ -259,6 +322,9 @@ NaiveRun naive_forward(const ModelConfig& config, const Model::Source& weights,
                        const at::Tensor& ids, const NaiveOptions& options) {
   const Naive naive{config, weights, options};
   NaiveRun run;
+  run.mlp_post.resize(static_cast<std::size_t>(config.layers));
+  run.router.resize(static_cast<std::size_t>(config.layers));
+  run.expert_out.resize(static_cast<std::size_t>(config.layers));
   const at::Tensor embedding = naive.weight(Weight::embed, 0);
   at::Tensor stream = embedding.index_select(0, ids.reshape({-1}))
                           .reshape({ids.size(0), ids.size(1), config.d_model}) *

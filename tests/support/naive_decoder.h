@@ -21,13 +21,16 @@ struct NaiveRun {
   std::vector<at::Tensor> resid_pre = {};  ///< [B, T, d_model]
   std::vector<at::Tensor> attn_out = {};
   std::vector<at::Tensor> resid_mid = {};
-  std::vector<at::Tensor> mlp_post = {};  ///< [B, T, d_mlp]
+  std::vector<at::Tensor> mlp_post = {};    ///< [B, T, d_mlp]; undefined in sparse layers
+  std::vector<at::Tensor> router = {};      ///< [B, T, experts]; undefined in dense layers
+  std::vector<at::Tensor> expert_out = {};  ///< [B, T, experts, d_model]; likewise
   std::vector<at::Tensor> mlp_out = {};
   std::vector<at::Tensor> resid_post = {};
 };
 
 /// Sees, and may replace by assignment, the tensor of a site before anything reads it. Called for
-/// resid_pre, q, k, v, scores, pattern, z, attn_out, resid_mid, mlp_post, mlp_out and resid_post.
+/// resid_pre, q, k, v, scores, pattern, z, attn_out, resid_mid, mlp_post, router, expert_out,
+/// shared_out, mlp_out and resid_post.
 using NaiveHook = std::function<void(const Site& site, at::Tensor& value)>;
 
 struct NaiveOptions {

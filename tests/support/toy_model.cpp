@@ -39,6 +39,12 @@ ModelConfig random_config(std::uint64_t seed) {
   config.mlp_bias = !llama;
   if (llama && random.below(2) == 1) config.qk_norm = QkNorm::head;
   config.tied = random.below(2) == 1;
+  if (seed % 8 == 6) {
+    config.experts = {.count = 5, .per_token = 2, .width = 12, .shared_width = 8};
+    config.experts.normalise = seed % 16 == 14;
+    config.experts.layers.assign(static_cast<std::size_t>(config.layers), 1);
+    config.experts.layers.front() = 0;
+  }
   return config;
 }
 

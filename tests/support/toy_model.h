@@ -11,7 +11,8 @@
 namespace plumb::test {
 
 /// A config drawn at random: Llama-like (RMSNorm, rotary, gated, grouped heads) for even seeds,
-/// GPT-2-like (LayerNorm, learned positions, biases) for odd ones.
+/// GPT-2-like (LayerNorm, learned positions, biases) for odd ones. Of seeds 6, 14, ..., all blocks
+/// but the first are mixtures of experts.
 ModelConfig random_config(std::uint64_t seed);
 
 /// One config for each mechanism that `random_config` never draws, or for several that go together:
