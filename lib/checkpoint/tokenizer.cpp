@@ -148,13 +148,6 @@ struct Tokenizer::Impl {
 
 namespace {
 
-/// A token and the bytes of the text that it stands for.
-struct TokenSpan {
-  std::int64_t id = 0;
-  std::size_t begin = 0;
-  std::size_t end = 0;
-};
-
 /// One call of encode: tokens and where in the input they lie, in order.
 class Encoding {
  public:
@@ -238,6 +231,10 @@ std::vector<std::int64_t> Tokenizer::encode(std::string_view text) const {
   return ids;
 }
 
+std::vector<TokenSpan> Tokenizer::encode_with_offsets(std::string_view text) const {
+  return Encoding(*impl_, text, true).tokens;
+}
+
 std::string Tokenizer::decode(const std::vector<std::int64_t>& ids) const {
   const Decoding& decoding = impl_->decoding;
   std::string out;
@@ -270,6 +267,7 @@ std::int64_t Tokenizer::size() const { return static_cast<std::int64_t>(impl_->e
 std::optional<std::int64_t> Tokenizer::bos() const { return impl_->bos; }
 std::optional<std::int64_t> Tokenizer::eos() const { return impl_->eos; }
 bool Tokenizer::adds_bos() const { return impl_->adds_bos; }
+bool Tokenizer::adds_eos() const { return impl_->adds_eos; }
 
 bool Tokenizer::is_special(std::int64_t id) const {
   return impl_->holds(id) && impl_->entries[static_cast<std::size_t>(id)].special;

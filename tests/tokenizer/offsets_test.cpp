@@ -1,4 +1,4 @@
-// What decodes to the text again, and how long texts and odd bytes fare.
+// Where tokens lie, what decodes to the text again, and how long texts and odd bytes fare.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -26,6 +26,56 @@ const std::vector<std::string> ill_formed = {"\xff",
                                              "caf\xc3 \xa9",
                                              "\xf0\x9f\x98 \x80 x\xfe\xfe",
                                              std::string("nul\0 \xc0\x80", 7)};
+
+TEST(Offsets, TileTheTextWhereNothingIsNormalised) {
+  for (const char* name : {"gpt2", "smollm", "llama3", "falcon", "splits", "gemma", "llama2"}) {
+    const Tokenizer tokenizer = tiny(name);
+    std::vector<std::string> all = texts();
+    all.insert(all.end(), ill_formed.begin(), ill_formed.end());
+    for (const std::string& text : all) {
+      std::size_t at = 0;
+      for (const TokenSpan& token : tokenizer.encode_with_offsets(text)) {
+        EXPECT_EQ(token.begin, at) << name << ": " << text;
+        EXPECT_GE(token.end, token.begin);
+        at = token.end;
+      }
+      EXPECT_EQ(at, text.size()) << name << ": " << text;
+    }
+  }
+}
+
+TEST(Offsets, AreTheBytesThatATokenDecodesTo) {
+  const Tokenizer tokenizer = tiny("smollm");
+  for (const std::string& text : texts()) {
+    for (const TokenSpan& token : tokenizer.encode_with_offsets(text)) {
+      EXPECT_EQ(tokenizer.decode({token.id}), text.substr(token.begin, token.end - token.begin));
+    }
+  }
+}
+
+TEST(Offsets, TellTheBytesOfACharacterApart) {
+  const Tokenizer tokenizer = tiny("llama2");
+  const std::vector<TokenSpan> tokens = tokenizer.encode_with_offsets("\u20ac");
+  ASSERT_EQ(tokens.size(), 4U);
+  EXPECT_EQ(tokens[0].end, 0U) << "the space in front has no place";
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(tokens[i + 1].begin, i);
+    EXPECT_EQ(tokens[i + 1].end, i + 1);
+    EXPECT_EQ(tokens[i + 1].id, 3 + static_cast<unsigned char>("\u20ac"[i]));
+  }
+}
+
+TEST(Offsets, CoverAllThatNormalisationJoined) {
+  const std::string text = "x cafe\u0301 y";
+  for (const char* name : {"qwen2", "neox", "sp_bpe_rules"}) {
+    const Tokenizer tokenizer = tiny(name);
+    bool covered = false;
+    for (const TokenSpan& token : tokenizer.encode_with_offsets(text)) {
+      covered = covered || (token.begin <= 5 && token.end == 8);
+    }
+    EXPECT_TRUE(covered) << name;
+  }
+}
 
 TEST(RoundTrip, GivesTheTextBackWhereTheTokenizerLosesNothing) {
   for (const char* name : {"gpt2", "smollm", "llama3", "digit_runs", "falcon", "splits", "literal",
@@ -68,7 +118,7 @@ TEST(LongTexts, OfMarksAndJamoTakeTimeInProportion) {
     std::string text;
     while (text.size() < 60'000) text += unit;
     const auto begin = std::chrono::steady_clock::now();
-    EXPECT_FALSE(tokenizer.encode(text).empty()) << unit;
+    EXPECT_EQ(tokenizer.encode_with_offsets(text).back().end, text.size()) << unit;
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     EXPECT_LT(took.count(), 20.0) << unit;
   }
@@ -78,9 +128,11 @@ TEST(NativeBos, IsWhatTheTokenizerPutsInFront) {
   for (const char* name : {"llama2", "mistral", "gemma"}) {
     EXPECT_TRUE(tiny(name).adds_bos()) << name;
     EXPECT_EQ(tiny(name).bos(), 1) << name;
+    EXPECT_FALSE(tiny(name).adds_eos()) << name;
   }
   const Tokenizer t5 = tiny("t5");
   EXPECT_FALSE(t5.adds_bos());
+  EXPECT_TRUE(t5.adds_eos());
   EXPECT_EQ(t5.encode("a").back(), t5.encode("b a").back()) << "encode itself adds nothing";
 }
 
