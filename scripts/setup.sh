@@ -8,6 +8,7 @@ packages=(
   libtorch-dev libopenblas0-pthread # LibTorch, and the BLAS that makes it ten times faster
   libboost-graph-dev libfmt-dev libhdf5-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev
   libcli11-dev
+  libopenmpi-dev openmpi-bin  # long experiments shared among processes
   libgtest-dev libbenchmark-dev
   graphviz hdf5-tools        # draw a circuit, look into an archive
   python3 python3-pip        # only to fetch a model

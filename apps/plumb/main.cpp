@@ -1,17 +1,16 @@
-// The program: finds the subcommand, hands it its arguments, turns every failure into one line.
+// The program: finds the subcommand and hands it its arguments.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
-#include <cstdio>
-#include <exception>
-#include <new>
 #include <string>
 #include <vector>
 
+#include "failure.h"
 #include "output.h"
 #include "plumb/error.h"
+#include "plumb/ranks.h"
 #include "plumb/version.h"
 #include "shared.h"
 #include "usage.h"
@@ -144,41 +143,14 @@ int dispatch(const Arguments& arguments, const std::string& command_line) {
   if (ordered.empty()) refuse("no command given; plumb --help lists them");
   const std::string name = ordered.front();
   ordered.erase(ordered.begin());
+  if (name != "patch" && Ranks::started() > 1) {
+    refuse(fmt::format("plumb {} does not share its work among processes; run it without mpirun",
+                       name));
+  }
   for (const Command& command : commands()) {
     if (command.name == name) return run_command(command, std::move(ordered), command_line);
   }
   refuse(fmt::format("unknown command '{}'{}", name, did_you_mean(name, command_names())));
-}
-
-/// One line on standard error, whatever the message held.
-int fail(std::string message, int code) {
-  message.resize(std::min(message.size(), message.find('\n')));
-  std::fputs(("plumb: error: " + message + "\n").c_str(), stderr);
-  return code;
-}
-
-int guarded(const Arguments& arguments, const std::string& command_line) {
-  const std::string no_memory = "out of memory; try fewer or shorter sequences";
-  try {
-    return dispatch(arguments, command_line);
-  } catch (const Error& error) {
-    if (error.kind() == ErrorKind::interrupted && signal_caught() != 0) {
-      return fail(error.what(), 128 + signal_caught());  // nothing to resume: as shells count it
-    }
-    return fail(error.what(), exit_code(error.kind()));
-  } catch (const std::bad_alloc&) {
-    return fail(no_memory, exit_code(ErrorKind::too_large));
-  } catch (const std::exception& error) {
-    const std::string text = error.what();
-    // LibTorch's allocators have no exception type of their own.
-    if (text.find("can't allocate memory") != std::string::npos ||
-        text.find("out of memory") != std::string::npos) {
-      return fail(no_memory, exit_code(ErrorKind::too_large));
-    }
-    return fail("internal: " + text, exit_code(ErrorKind::internal));
-  } catch (...) {
-    return fail("internal: an exception of unknown type", exit_code(ErrorKind::internal));
-  }
 }
 
 }  // namespace
@@ -190,5 +162,9 @@ int main(int argc, char** argv) {
   std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   std::vector<std::string> line = arguments;
   line.insert(line.begin(), "plumb");
-  return plumb::app::guarded(arguments, plumb::app::quote(line));
+  try {
+    return plumb::app::dispatch(arguments, plumb::app::quote(line));
+  } catch (...) {
+    return plumb::app::tell_failure();
+  }
 }

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 
 #include "plumb/error.h"
 #include "plumb/report.h"
@@ -81,6 +82,17 @@ void write_file(const fs::path& path, const std::string& text) {
 void print(const std::string& text) {
   const int reason = write_all(STDOUT_FILENO, text);
   if (reason != 0) fail("cannot write to standard output", reason);
+}
+
+void deliver(const std::function<void()>& write_files, const std::string& text) {
+  std::exception_ptr trouble;
+  try {
+    write_files();
+  } catch (const Error&) {
+    trouble = std::current_exception();
+  }
+  print(text);
+  if (trouble) std::rethrow_exception(trouble);
 }
 
 void catch_signals() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 
 #include "plumb/progress.h"
@@ -31,6 +32,11 @@ void write_file(const std::filesystem::path& path, const std::string& text);
 
 /// Writes to standard output at once. Throws bad_file with the system's reason.
 void print(const std::string& text);
+
+/// Writes files, then prints the text, even if a file could not be written (which is thrown
+/// afterwards): whoever reads standard output may stop in the middle, and what was computed must
+/// not be lost to a full disk.
+void deliver(const std::function<void()>& write_files, const std::string& text);
 
 /// Makes SIGINT and SIGTERM stop the job at its next progress call. A second one ends at once.
 void catch_signals();

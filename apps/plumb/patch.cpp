@@ -1,13 +1,19 @@
 // plumb patch: activation patching sweeps.
 #include "plumb/patch.h"
 
-#include <exception>
+#include <fmt/format.h>
 
+#include <cstdio>
+#include <memory>
+
+#include "failure.h"
 #include "output.h"
 #include "plumb/error.h"
+#include "plumb/ranks.h"
 #include "plumb/report_archive.h"
 #include "plumb/report_json.h"
 #include "plumb/report_text.h"
+#include "plumb/tile_file.h"
 #include "shared.h"
 
 namespace plumb::app {
@@ -20,10 +26,10 @@ struct PatchFlags {
   std::optional<Bos> bos = {};
   std::vector<std::string> sweeps = {};
   PatchOptions options = {};
+  bool resume = false;
 };
 
-int run_patch(const PatchFlags& flags, const std::string& command_line) {
-  const Common& common = flags.common;
+void check(const PatchFlags& flags) {
   const auto need = [](bool given, const char* what) {
     if (!given)
       throw Error(ErrorKind::bad_argument,
@@ -31,17 +37,28 @@ int run_patch(const PatchFlags& flags, const std::string& command_line) {
   };
   need(!flags.pairs.empty(), "--pairs FILE");
   need(!flags.sweeps.empty(), "at least one --sweep SITE:AXES");
-  std::vector<SweepSpec> sweeps;
-  for (const std::string& text : flags.sweeps) sweeps.push_back(parse_sweep(text));
-  if (!common.out.empty()) prepare_directory(common.out);
-  const Chosen chosen = open_model(flags.model, common);
-  RunInfo run = start_run(chosen.model, "patch", command_line, common.seed);
-  const Pairs pairs = make_pairs(
-      read_pairs(flags.pairs, chosen.tokens(),
-                 bos_id(flags.bos.value_or(Bos{.kind = Bos::Kind::native}), chosen.tokens())));
-  const PatchReport report =
-      patch(chosen.model, pairs, sweeps, flags.options, show_progress(common.quiet));
-  end_run(run);
+  need(!flags.resume || !flags.common.out.empty(), "--out DIR to resume from");
+}
+
+std::unique_ptr<TileFile> tile_file(const PatchFlags& flags) {
+  if (flags.common.out.empty()) return nullptr;
+  return std::make_unique<TileFile>(std::filesystem::path(flags.common.out) / "patch.tiles.h5",
+                                    flags.resume);
+}
+
+/// Says what is kept of an interrupted run. Returns the exit code.
+int tell_interrupted(const TileFile& tiles) {
+  std::fputs(fmt::format("plumb: interrupted; {} of {} tiles are in {}; the same call with "
+                         "--resume goes on\n",
+                         tiles.finished(), tiles.count(), tiles.path().string())
+                 .c_str(),
+             stderr);
+  return exit_code(ErrorKind::interrupted);
+}
+
+void give_out(const PatchFlags& flags, RunInfo& run, const Pairs& pairs,
+              const PatchReport& report) {
+  const Common& common = flags.common;
   if (!common.out.empty()) {
     const std::filesystem::path directory = common.out;
     run.files = {{"archive", (directory / "patch.h5").string()},
@@ -50,21 +67,58 @@ int run_patch(const PatchFlags& flags, const std::string& command_line) {
   }
   const std::string json = patch_json(run, pairs, report);
   const std::string text = patch_text(run, pairs, report);
-  // Files first, and what was computed is printed even if the disk turns out to be full.
-  std::exception_ptr trouble;
+  deliver(
+      [&] {
+        if (common.out.empty()) return;
+        write_archive(run.files.at("archive"), run, pairs, report);
+        write_file(run.files.at("json"), json);
+        write_file(run.files.at("text"), text);
+      },
+      common.json ? json : text);
+}
+
+/// The part of one of several processes: rank 0 keeps tiles and gives out what was found.
+int run_rank(PatchFlags flags, const std::string& command_line, Ranks& ranks) {
+  const bool first = ranks.rank() == 0;
+  Common& common = flags.common;
+  check(flags);
+  std::vector<SweepSpec> sweeps;
+  for (const std::string& text : flags.sweeps) sweeps.push_back(parse_sweep(text));
+  if (first && !common.out.empty()) prepare_directory(common.out);
+  if (common.threads == 0) common.threads = ranks.threads();
+  const Chosen chosen = open_model(flags.model, common);
+  RunInfo run = start_run(chosen.model, "patch", command_line, common.seed);
+  run.ranks = ranks.size();
+  const Pairs pairs = make_pairs(
+      read_pairs(flags.pairs, chosen.tokens(),
+                 bos_id(flags.bos.value_or(Bos{.kind = Bos::Kind::native}), chosen.tokens())));
+  const std::unique_ptr<TileFile> tiles = first ? tile_file(flags) : nullptr;
+  PatchReport report;
   try {
-    if (!common.out.empty()) {
-      write_archive(run.files.at("archive"), run, pairs, report);
-      write_file(run.files.at("json"), json);
-      write_file(run.files.at("text"), text);
-    }
-  } catch (const Error&) {
-    trouble = std::current_exception();
+    report = patch(chosen.model, pairs, sweeps, flags.options,
+                   show_progress(common.quiet || !first), {.store = tiles.get(), .ranks = &ranks});
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::interrupted || !tiles) throw;
+    const int code = tell_interrupted(*tiles);
+    ranks.abort(code);
+    return code;
   }
-  print(common.json ? json : text);
-  if (trouble) std::rethrow_exception(trouble);
+  end_run(run);
+  if (!first) return 0;
+  give_out(flags, run, pairs, report);
+  if (tiles) tiles->remove();
   say_cost(run, common.quiet);
   return 0;
+}
+
+int run_patch(const PatchFlags& flags, const std::string& command_line) {
+  Ranks ranks;
+  try {
+    return run_rank(flags, command_line, ranks);
+  } catch (...) {
+    if (ranks.size() > 1) ranks.abort(tell_failure());
+    throw;
+  }
 }
 
 }  // namespace
@@ -100,7 +154,11 @@ Command patch_command() {
         offer_dtype(app, flags->common);
         offer_threads(app, flags->common);
         offer_seed(app, flags->common, "Of planted models");
-        offer_out(app, flags->common, "Also write patch.h5, patch.json and patch.txt there");
+        offer_out(app, flags->common,
+                  "Also write patch.h5, patch.json and patch.txt there; while the job lasts, "
+                  "patch.tiles.h5 keeps what is finished");
+        app.add_flag("--resume", flags->resume,
+                     "Go on with the tiles that an interrupted run left in --out");
         offer_json(app, flags->common);
         offer_quiet(app, flags->common);
         return [flags, command_line] { return run_patch(*flags, command_line); };

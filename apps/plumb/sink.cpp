@@ -1,6 +1,4 @@
 // plumb sink: how much attention position 0 draws, layer by layer.
-#include <exception>
-
 #include "output.h"
 #include "plumb/error.h"
 #include "plumb/report_archive.h"
@@ -59,20 +57,14 @@ int run_sink(const SinkFlags& flags, const std::string& command_line) {
   }
   const std::string json = sink_json(run, surveys);
   const std::string text = sink_text(run, surveys, chosen.tokens());
-  // Files first: whoever reads standard output may stop in the middle. What was computed is printed
-  // even if the disk turns out to be full.
-  std::exception_ptr trouble;
-  try {
-    if (!common.out.empty()) {
-      write_archive(run.files.at("archive"), run, list);
-      write_file(run.files.at("json"), json);
-      write_file(run.files.at("text"), text);
-    }
-  } catch (const Error&) {
-    trouble = std::current_exception();
-  }
-  print(common.json ? json : text);
-  if (trouble) std::rethrow_exception(trouble);
+  deliver(
+      [&] {
+        if (common.out.empty()) return;
+        write_archive(run.files.at("archive"), run, list);
+        write_file(run.files.at("json"), json);
+        write_file(run.files.at("text"), text);
+      },
+      common.json ? json : text);
   say_cost(run, common.quiet);
   return 0;
 }

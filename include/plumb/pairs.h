@@ -37,6 +37,9 @@ struct Pairs {
 /// Throws bad_argument, naming the pair, if the prompts of one differ in length or are empty.
 Pairs make_pairs(const std::vector<PairIds>& pairs);
 
+/// `count` pairs from `first` on, padded as before.
+Pairs some_of(const Pairs& pairs, std::int64_t first, std::int64_t count);
+
 /// A file of pairs: JSON lines `{"clean": TEXT or [ids], "corrupt": ..., "answers": [right,
 /// wrong]}`, answers being texts of one token each or ids; or, where the name ends in .csv,
 /// EAP-IG's columns `clean, corrupted, correct_idx, incorrect_idx` (ids). `bos` is put before

@@ -13,6 +13,7 @@
 #include "plumb/model.h"
 #include "plumb/pairs.h"
 #include "plumb/progress.h"
+#include "plumb/tiles.h"
 
 namespace plumb {
 
@@ -90,10 +91,11 @@ struct PatchReport {
 /// Runs the sweeps. Only what can differ from the unpatched run is computed: blocks from the site
 /// on, positions from the patched one on, of the last block the position that is read. The work is
 /// cut into tiles by the experiment alone, so that the results are the same bits for any number of
-/// threads.
+/// threads and ranks, and if finished tiles come from `tiles.store`.
 /// Throws bad_argument if a sweep does not fit the model, or normalisation is asked for where clean
 /// and corrupt runs have the same mean metric.
 PatchReport patch(const Model& model, const Pairs& pairs, const std::vector<SweepSpec>& sweeps,
-                  const PatchOptions& options = {}, const Progress& progress = {});
+                  const PatchOptions& options = {}, const Progress& progress = {},
+                  const Tiles& tiles = {});
 
 }  // namespace plumb

@@ -21,6 +21,7 @@ struct RunInfo {
   std::string dtype = {};   ///< "f32" or "f64"
   std::string device = {};  ///< "cpu" or "cuda"
   int threads = 0;
+  int ranks = 1;  ///< processes that shared the work
   std::uint64_t seed = 0;
   std::string torch = {};  ///< version of LibTorch
   std::chrono::steady_clock::time_point clock = std::chrono::steady_clock::now();  ///< its start

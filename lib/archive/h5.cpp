@@ -65,6 +65,17 @@ Dims dims_of(hid_t space, Where where) {
   return dims;
 }
 
+// The extent in memory and the place in the dataset of elements in a row.
+std::pair<Handle, Handle> range_of(hid_t dataset, std::int64_t first, std::int64_t count,
+                                   Where where) {
+  const auto start = static_cast<hsize_t>(first);
+  const auto size = static_cast<hsize_t>(count);
+  Handle memory(checked(H5Screate_simple(1, &size, nullptr), where), H5Sclose);
+  Handle place(checked(H5Dget_space(dataset), where), H5Sclose);
+  checked(H5Sselect_hyperslab(place, H5S_SELECT_SET, &start, nullptr, &size, nullptr), where);
+  return {std::move(memory), std::move(place)};
+}
+
 // HDF5's pattern for names: asked with no buffer it tells the length.
 template <typename Get>
 std::string text(Get get, Where where) {
@@ -120,6 +131,12 @@ Handle open_file_to_read(const std::string& name, Where where) {
   return {checked(H5Fopen(name.c_str(), H5F_ACC_RDONLY, access), where), H5Fclose};
 }
 
+Handle open_file_to_change(const std::string& name, hid_t access, Where where) {
+  return {checked(H5Fopen(name.c_str(), H5F_ACC_RDWR, access), where), H5Fclose};
+}
+
+void flush(hid_t file, Where where) { checked(H5Fflush(file, H5F_SCOPE_LOCAL), where); }
+
 Handle file_creation(Where where) {
   Handle list = property_list(H5P_FILE_CREATE, where);
   checked(H5Pset_obj_track_times(list, false), where);
@@ -130,6 +147,14 @@ Handle file_access(Where where) {
   Handle list = property_list(H5P_FILE_ACCESS, where);
   checked(H5Pset_fclose_degree(list, H5F_CLOSE_STRONG), where);
   checked(H5Pset_libver_bounds(list, H5F_LIBVER_V110, H5F_LIBVER_V110), where);
+  return list;
+}
+
+Handle lasting_file_access(Where where) {
+  // From 1.10 on, files are marked while they are open for writing, and refused if they still are.
+  Handle list = property_list(H5P_FILE_ACCESS, where);
+  checked(H5Pset_fclose_degree(list, H5F_CLOSE_STRONG), where);
+  checked(H5Pset_libver_bounds(list, H5F_LIBVER_V18, H5F_LIBVER_V18), where);
   return list;
 }
 
@@ -159,6 +184,12 @@ Handle dataset_creation(Where where) {
 
 void set_compact(hid_t creation, Where where) {
   checked(H5Pset_layout(creation, H5D_COMPACT), where);
+}
+
+void set_allocated_at_once(hid_t creation, Where where) {
+  checked(H5Pset_layout(creation, H5D_CONTIGUOUS), where);
+  checked(H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY), where);
+  checked(H5Pset_fill_time(creation, H5D_FILL_TIME_ALLOC), where);
 }
 
 void set_chunks(hid_t creation, const Dims& chunk, bool deflate, Where where) {
@@ -251,6 +282,18 @@ void write(hid_t dataset, hid_t memory_type, const void* from, Where where) {
 
 void read(hid_t dataset, hid_t memory_type, void* to, Where where) {
   checked(H5Dread(dataset, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, to), where);
+}
+
+void write_range(hid_t dataset, hid_t memory_type, std::int64_t first, std::int64_t count,
+                 const void* from, Where where) {
+  const auto [memory, place] = range_of(dataset, first, count, where);
+  checked(H5Dwrite(dataset, memory_type, memory, place, H5P_DEFAULT, from), where);
+}
+
+void read_range(hid_t dataset, hid_t memory_type, std::int64_t first, std::int64_t count, void* to,
+                Where where) {
+  const auto [memory, place] = range_of(dataset, first, count, where);
+  checked(H5Dread(dataset, memory_type, memory, place, H5P_DEFAULT, to), where);
 }
 
 std::uint64_t chunk_bytes(hid_t dataset, std::uint64_t element_bytes, Where where) {

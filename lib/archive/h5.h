@@ -55,15 +55,20 @@ void close(Handle& handle, Where where);
 bool looks_like_hdf5(const std::string& file, Where where);
 Handle create_file(const std::string& name, hid_t creation, hid_t access, Where where);
 Handle open_file_to_read(const std::string& name, Where where);
+Handle open_file_to_change(const std::string& name, hid_t access, Where where);
+void flush(hid_t file, Where where);  ///< hands all that was written to the driver
 
 // Property lists.
-Handle file_creation(Where where);       ///< without time stamps
-Handle file_access(Where where);         ///< newest format, whose metadata carries checksums
+Handle file_creation(Where where);  ///< without time stamps
+Handle file_access(Where where);    ///< newest format, whose metadata carries checksums
+/// A format whose files need no repair after a writer that was killed while it had them open.
+Handle lasting_file_access(Where where);
 Handle group_creation(Where where);      ///< without time stamps
 Handle link_creation(Where where);       ///< names in UTF-8
 Handle attribute_creation(Where where);  ///< names in UTF-8
 Handle dataset_creation(Where where);    ///< without time stamps
 void set_compact(hid_t creation, Where where);
+void set_allocated_at_once(hid_t creation, Where where);  ///< in one piece, filled with zeros
 void set_chunks(hid_t creation, const Dims& chunk, bool deflate, Where where);
 
 // Types and extents.
@@ -87,6 +92,11 @@ Handle create_dataset(hid_t file, const std::string& path, hid_t type, hid_t ext
                       Where where);
 void write(hid_t dataset, hid_t memory_type, const void* from, Where where);
 void read(hid_t dataset, hid_t memory_type, void* to, Where where);
+/// Of a dataset of one axis, `count` elements from `first` on.
+void write_range(hid_t dataset, hid_t memory_type, std::int64_t first, std::int64_t count,
+                 const void* from, Where where);
+void read_range(hid_t dataset, hid_t memory_type, std::int64_t first, std::int64_t count, void* to,
+                Where where);
 /// Bytes of one chunk (0 if not chunked). Throws unsupported if the data lie outside the file.
 std::uint64_t chunk_bytes(hid_t dataset, std::uint64_t element_bytes, Where where);
 

@@ -7,6 +7,20 @@
 #include "plumb/error.h"
 
 namespace plumb {
+namespace {
+
+std::string hash_of(const Pairs& pairs) {
+  Sha256 sha;
+  for (const at::Tensor& part :
+       {pairs.clean.ids, pairs.corrupt.ids, pairs.reads, pairs.right, pairs.wrong}) {
+    const at::Tensor values = part.contiguous();
+    sha.update(values.data_ptr<std::int64_t>(),
+               static_cast<std::size_t>(values.numel()) * sizeof(std::int64_t));
+  }
+  return sha.hex();
+}
+
+}  // namespace
 
 Pairs make_pairs(const std::vector<PairIds>& pairs) {
   if (pairs.empty()) throw Error(ErrorKind::bad_argument, "expected at least one pair, got none");
@@ -35,15 +49,24 @@ Pairs make_pairs(const std::vector<PairIds>& pairs) {
   made.reads = at::tensor(reads, at::kLong);
   made.right = at::tensor(right, at::kLong);
   made.wrong = at::tensor(wrong, at::kLong);
-  Sha256 sha;
-  for (const at::Tensor& part :
-       {made.clean.ids, made.corrupt.ids, made.reads, made.right, made.wrong}) {
-    const at::Tensor values = part.contiguous();
-    sha.update(values.data_ptr<std::int64_t>(),
-               static_cast<std::size_t>(values.numel()) * sizeof(std::int64_t));
-  }
-  made.sha256 = sha.hex();
+  made.sha256 = hash_of(made);
   return made;
+}
+
+Pairs some_of(const Pairs& pairs, std::int64_t first, std::int64_t count) {
+  const auto cut = [&](const at::Tensor& whole) {
+    return whole.defined() ? whole.narrow(0, first, count) : whole;
+  };
+  Pairs some = pairs;
+  for (Tokens* tokens : {&some.clean, &some.corrupt}) {
+    tokens->ids = cut(tokens->ids);
+    tokens->lengths = cut(tokens->lengths);
+  }
+  some.reads = cut(pairs.reads);
+  some.right = cut(pairs.right);
+  some.wrong = cut(pairs.wrong);
+  some.sha256 = hash_of(some);
+  return some;
 }
 
 }  // namespace plumb

@@ -28,8 +28,8 @@ at::Tensor divergence(const at::Tensor& p, const at::Tensor& q) {
 }  // namespace
 
 MetricReader::MetricReader(const Metric& metric, const Pairs& pairs, const Follower& follower,
-                           const at::Tensor& clean)
-    : metric_(metric), pairs_(pairs), follower_(follower) {
+                           const at::Tensor& clean, std::int64_t first)
+    : metric_(metric), pairs_(pairs), follower_(follower), first_(first) {
   const bool compares = metric.kind == MetricKind::kl || metric.kind == MetricKind::reverse_kl ||
                         metric.kind == MetricKind::js;
   if (compares) clean_log_probs_ = log_probs(follower.logits(clean));
@@ -47,7 +47,7 @@ at::Tensor MetricReader::of_rows(const at::Tensor& stream, const at::Tensor& pai
   const at::Tensor logits = follower_.logits(stream);
   switch (metric_.kind) {
     case MetricKind::custom: {
-      const at::Tensor values = metric_.custom(logits, pair);
+      const at::Tensor values = metric_.custom(logits, pair + first_);
       if (!values.defined() || values.dim() != 1 || values.size(0) != logits.size(0)) {
         throw Error(ErrorKind::bad_shape,
                     fmt::format("the metric \"{}\" must return one value for each of its {} rows",

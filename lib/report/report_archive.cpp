@@ -116,7 +116,7 @@ void put_provenance(ArchiveWriter& file, const RunInfo& run, const std::string& 
   file.attribute(at, "dtype", run.dtype);
   file.attribute(at, "device", run.device);
   file.attribute(at, "threads", std::int64_t{run.threads});
-  file.attribute(at, "ranks", std::int64_t{1});
+  file.attribute(at, "ranks", std::int64_t{run.ranks});
   file.attribute(at, "libtorch", run.torch);
   file.attribute(at, "start", run.started);
   file.attribute(at, "end", run.ended);

@@ -66,6 +66,8 @@ int wait_for(int pid) {
 
 }  // namespace
 
+std::string program() { return PLUMB_PROGRAM; }
+
 Outcome run_plumb(const std::vector<std::string>& arguments,
                   const std::map<std::string, std::string>& environment, const fs::path& out) {
   const fs::path scratch = scratch_dir();

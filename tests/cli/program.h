@@ -8,6 +8,9 @@
 
 namespace plumb::test {
 
+/// Its path.
+std::string program();
+
 struct Outcome {
   int code = -1;         ///< exit code, or -1 if a signal ended it
   std::string out = {};  ///< standard output
