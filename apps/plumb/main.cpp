@@ -10,6 +10,7 @@
 #include "failure.h"
 #include "output.h"
 #include "plumb/error.h"
+#include "plumb/machine.h"
 #include "plumb/ranks.h"
 #include "plumb/version.h"
 #include "shared.h"
@@ -157,6 +158,7 @@ int dispatch(const Arguments& arguments, const std::string& command_line) {
 }  // namespace plumb::app
 
 int main(int argc, char** argv) {
+  plumb::restart_with_right_blas(argv);
   std::signal(SIGPIPE, SIG_DFL);
   plumb::app::catch_signals();
   std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "plumb/error.h"
+#include "plumb/machine.h"
 #include "plumb/model.h"
 #include "plumb/run.h"
 #include "plumb/version.h"
@@ -123,6 +124,7 @@ int bench(const std::vector<std::string>& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  plumb::restart_with_right_blas(argv);
   try {
     return bench({argv + 1, argv + argc});
   } catch (const plumb::Error& error) {

@@ -1,7 +1,10 @@
 // Runs the tests of a program, and tells ctest by exit code 77 that every one of them was skipped.
 #include <gtest/gtest.h>
 
+#include "plumb/machine.h"
+
 int main(int argc, char** argv) {
+  plumb::restart_with_right_blas(argv);
   constexpr int kAllSkipped = 77;  // ctest's SKIP_RETURN_CODE in tests/CMakeLists.txt
   testing::InitGoogleTest(&argc, argv);
   const int result = RUN_ALL_TESTS();
