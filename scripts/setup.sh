@@ -7,6 +7,7 @@ packages=(
   g++ cmake ninja-build ccache git
   libtorch-dev libopenblas0-pthread # LibTorch, and the BLAS that makes it ten times faster
   libboost-graph-dev libfmt-dev libhdf5-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev
+  libssl-dev
   libcli11-dev
   libopenmpi-dev openmpi-bin  # long experiments shared among processes
   libgtest-dev libbenchmark-dev

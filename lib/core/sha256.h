@@ -1,9 +1,8 @@
 // SHA-256 (FIPS 180-4), fed in pieces.
 #pragma once
 
-#include <array>
 #include <cstddef>
-#include <cstdint>
+#include <memory>
 #include <string>
 
 namespace plumb {
@@ -11,6 +10,9 @@ namespace plumb {
 class Sha256 {
  public:
   Sha256();
+  ~Sha256();
+  Sha256(Sha256&&) noexcept;
+  Sha256& operator=(Sha256&&) noexcept;
 
   void update(const void* data, std::size_t size);
 
@@ -18,12 +20,8 @@ class Sha256 {
   std::string hex();
 
  private:
-  void block(const unsigned char* bytes);
-
-  std::array<std::uint32_t, 8> state_;
-  std::array<unsigned char, 64> pending_;
-  std::size_t pending_size_ = 0;
-  std::uint64_t total_ = 0;
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace plumb

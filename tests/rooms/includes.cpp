@@ -34,6 +34,7 @@ const std::vector<Dependency>& dependencies() {
       {"hdf5", {"lib/archive/"}},
       {"H5", {"lib/archive/"}},
       {"mpi.h", {"lib/core/"}},
+      {"openssl/", {"lib/core/"}},
       {"CLI/", {"apps/"}},
       {"nlohmann/", {"lib/", "apps/"}},
       {"fmt/", {"lib/", "apps/"}},
