@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# tests/bench/patching.sh BUILD: activation patching sweeps on GPT-2 small's shape, plumb beside
-# TransformerLens on the same weights and pairs, in one run. Values are compared before anything is
-# printed. Results in out/bench/.
+# tests/bench/patching.sh BUILD: activation patching sweeps on GPT-2 small's shape and on SmolLM2, plumb
+# beside TransformerLens and nnsight on the same weights and pairs, in one run. Values are compared before
+# anything is printed. Results in out/bench/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 build=$1 out=out/bench
+plumb=$build/apps/plumb/plumb
 threads=$(lscpu -p=core,socket | grep -v '^#' | sort -u | wc -l)
 mkdir -p "$out"
 if ! tests/bench/setup_peer.sh build/peer_patching patching >"$out/peer_patching_setup.log" 2>&1; then
@@ -13,20 +14,42 @@ if ! tests/bench/setup_peer.sh build/peer_patching patching >"$out/peer_patching
   exit 0
 fi
 python=build/peer_patching/bin/python
+
+run() { # model directory, pairs, result's name, sweeps...
+  local model=$1 pairs=$2 name=$3 flags=()
+  shift 3
+  for sweep in "$@"; do flags+=(--sweep "$sweep"); done
+  "$plumb" patch "$model" --pairs "$pairs" "${flags[@]}" --raw --json --quiet --threads "$threads" \
+    >"$out/plumb-patching-$name.json"
+}
+streams="resid_pre:layer,position attn_out:layer,position mlp_out:layer,position"
+
 model=build/peer_models/gpt2-small
 [ -f "$model/model.safetensors" ] ||
   $python tests/bench/peer_forward.py --model gpt2-small --save build/peer_models --save-only >/dev/null
-python3 tests/bench/make_pairs.py 50257 8 15 >"$out/pairs.jsonl"
-$python tests/bench/peer_patching.py "$model" "$out/pairs.jsonl" --threads "$threads" \
-  >"$out/peer-patching.json"
-run() { # name, sweeps...
-  local name=$1 flags=()
-  shift
-  for sweep in "$@"; do flags+=(--sweep "$sweep"); done
-  "$build/apps/plumb/plumb" patch "$model" --pairs "$out/pairs.jsonl" "${flags[@]}" --raw --json \
-    --quiet --threads "$threads" >"$out/plumb-patching-$name.json"
-}
-run streams resid_pre:layer,position attn_out:layer,position mlp_out:layer,position
-run heads z:layer,head
-run heads-positions z:layer,position,head
-python3 tests/bench/compare_patching.py "$out/peer-patching.json" "$out"/plumb-patching-*.json
+pairs=$out/pairs-gpt2.jsonl
+python3 tests/bench/make_pairs.py 50257 8 15 >"$pairs"
+$python tests/bench/peer_patching.py "$model" "$pairs" --threads "$threads" >"$out/peer-patching.json"
+$python tests/bench/peer_nnsight.py "$model" "$pairs" --threads "$threads" >"$out/peer-nnsight.json"
+# shellcheck disable=SC2086  # one word for each sweep
+run "$model" "$pairs" gpt2-streams $streams
+run "$model" "$pairs" gpt2-heads z:layer,head
+run "$model" "$pairs" gpt2-heads-positions z:layer,position,head
+echo "GPT-2 small's shape, 8 pairs of 15 tokens"
+python3 tests/bench/compare_patching.py "$model" "$out"/peer-{patching,nnsight}.json -- \
+  "$out"/plumb-patching-gpt2-*.json
+
+data/models/get smollm2-135m >/dev/null 2>&1 || { echo "No smollm2-135m to measure." >&2; exit 0; }
+model=build/peer_models/smollm2-135m
+[ -f "$model/model.safetensors" ] || "$plumb" convert smollm2-135m --out "$model" --quiet >/dev/null
+pairs=$out/pairs-smollm2.jsonl
+python3 tests/bench/make_pairs.py 49152 4 16 >"$pairs"
+# shellcheck disable=SC2086
+$python tests/bench/peer_patching.py "$model" "$pairs" --name HuggingFaceTB/SmolLM2-135M \
+  --sweeps $streams z:layer,position,head --threads "$threads" >"$out/peer-patching-smollm2.json"
+# shellcheck disable=SC2086
+run "$model" "$pairs" smollm2-streams $streams
+run "$model" "$pairs" smollm2-heads-positions z:layer,position,head
+echo "SmolLM2-135M, 4 pairs of 16 tokens"
+python3 tests/bench/compare_patching.py "$model" "$out/peer-patching-smollm2.json" -- \
+  "$out"/plumb-patching-smollm2-*.json

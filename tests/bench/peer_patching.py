@@ -3,7 +3,7 @@
     tests/bench/setup_peer.sh build/peer_patching patching
     build/peer_patching/bin/python tests/bench/peer_patching.py MODEL_DIR PAIRS.jsonl > peer.json
 
-MODEL_DIR is a Hugging Face GPT-2 checkpoint, PAIRS a file of pairs given as ids (README.md). One
+MODEL_DIR is a Hugging Face checkpoint, PAIRS a file of pairs given as ids (README.md). One
 forward pass for each site, as its own `patching` module makes them, on a seeded sample of the sites
 of each sweep: denoising, metric the mean logit difference at the last position.
 """
@@ -48,10 +48,24 @@ def any_tokenizer(directory, config):
     return transformers.AutoTokenizer.from_pretrained(directory)
 
 
+def matrix_rate(width):
+    """FLOP/s of the product that patching consists of: packed rows by an MLP's weight."""
+    rows, weight = torch.randn(1024, width), torch.randn(width, 4 * width)
+    seconds = []
+    for _ in range(7):
+        start = time.perf_counter()
+        rows @ weight
+        seconds.append(time.perf_counter() - start)
+    return 2 * 1024 * width * 4 * width / statistics.median(seconds)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("pairs")
+    parser.add_argument("--name", default="gpt2", help="a model of the same architecture that the "
+                        "library knows by name")
+    parser.add_argument("--sweeps", nargs="+", default=list(SWEEPS), choices=list(SWEEPS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sites", type=int, default=15, help="sites of a sample")
     parser.add_argument("--samples", type=int, default=3)
@@ -65,7 +79,7 @@ def main():
         options.model, attn_implementation="eager").float().eval()
     with tempfile.TemporaryDirectory() as directory:
         model = TransformerBridge.boot_transformers(
-            "gpt2", hf_model=hf, tokenizer=any_tokenizer(directory, hf.config))
+            options.name, hf_model=hf, tokenizer=any_tokenizer(directory, hf.config))
     model.eval()
     with open(options.pairs) as file:
         pairs = [json.loads(line) for line in file]
@@ -78,10 +92,11 @@ def main():
         return (last[:, 0] - last[:, 1]).mean()
 
     _, cache = model.run_with_cache(clean)
-    sizes = dict(L=hf.config.n_layer, H=hf.config.n_head, T=clean.shape[1])
+    sizes = dict(L=hf.config.num_hidden_layers, H=hf.config.num_attention_heads, T=clean.shape[1])
     draw = random.Random(0)
     results = {}
-    for name, (function, columns, axes) in SWEEPS.items():
+    for name in options.sweeps:
+        function, columns, axes = SWEEPS[name]
         shape = [sizes[axis] for axis in axes]
         seconds, values = [], {}
         for _ in range(options.samples):
@@ -101,8 +116,9 @@ def main():
                              min_s=min(seconds), max_s=max(seconds), values=values)
         print(f"{name}: {results[name]['median_s']:.3f} s a site", file=sys.stderr)
     print(json.dumps(dict(
-        library="transformer-lens", threads=options.threads,
+        library="TransformerLens", threads=options.threads,
         clean=float(logit_diff(model(clean))), corrupt=float(logit_diff(model(corrupt))),
+        matrix_rate=matrix_rate(hf.config.hidden_size),
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, sweeps=results)))
 
 
