@@ -1,0 +1,97 @@
+// A forward pass written by somebody else, tapped: it is recorded and edited as plumb's own.
+#include "plumb/tapped.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "plumb/error.h"
+#include "support/naive_decoder.h"
+#include "support/toy_model.h"
+
+namespace plumb {
+namespace {
+
+// Float64; the two passes add the same numbers in another order.
+constexpr double tolerance = 1e-10;
+
+// The plain decoder of the tests, with the weights of a model of plumb's.
+TappedModel tapped_twin(const Model& model) {
+  const auto forward = [model](const Tokens& tokens, const SiteTap& tap) {
+    const auto weights = [model](Weight weight, int layer) { return model.weight(weight, layer); };
+    const auto hook = [&tap](const Site& site, at::Tensor& value) { value = tap(site, value); };
+    return test::naive_forward(model.config(), weights, tokens.ids, {.hook = hook}).logits;
+  };
+  return {model.config(), forward, "twin"};
+}
+
+void expect_equal(const at::Tensor& left, const at::Tensor& right) {
+  ASSERT_EQ(left.sizes(), right.sizes());
+  EXPECT_LT((left - right).abs().max().item<double>(), tolerance);
+}
+
+class Tapped : public testing::TestWithParam<std::uint64_t> {};
+INSTANTIATE_TEST_SUITE_P(Configs, Tapped, testing::Range<std::uint64_t>(0, test::config_kinds));
+
+TEST_P(Tapped, RunsRecordsAndEditsAsPlumbsOwnDecoder) {
+  const ModelConfig config = test::any_config(GetParam());
+  const Model own = test::toy_model(config, GetParam());
+  const TappedModel tapped = tapped_twin(own);
+  const Tokens tokens = test::toy_tokens(config, 2, 6, GetParam() + 1);
+  const int last = config.layers - 1;
+  Plan plan{.record = {Site{Part::resid_pre, last}, Record({Part::z, last}, {.heads = {0}}),
+                       Site{Part::pattern, last}, Site{Part::resid_post, last}}};
+  for (const bool edited : {false, true}) {
+    if (edited) {
+      plan.interventions = {
+          {.site = {Part::z, 0}, .where = {.positions = {2}, .heads = {0}}, .edit = Zero{}},
+          {.site = {Part::mlp_out, last}, .where = {.positions = {0, 3}}, .edit = Scale{-0.5}}};
+    }
+    const Run ours = run(own, tokens, plan);
+    const Run theirs = run(tapped, tokens, plan);
+    expect_equal(theirs.logits, ours.logits);
+    for (const auto& [key, value] : ours.cache.entries())
+      expect_equal(theirs.cache.at(key.first, key.second), value);
+    EXPECT_EQ(theirs.evaluations, ours.evaluations);
+  }
+}
+
+std::string refusal(const TappedModel& model, const Tokens& tokens, const Plan& plan,
+                    ErrorKind kind) {
+  try {
+    run(model, tokens, plan);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), kind) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "not refused";
+  return {};
+}
+
+TEST(TappedModels, SayWhatDoesNotFit) {
+  const ModelConfig config = test::random_config(1);
+  const Model own = test::toy_model(config, 1);
+  const Tokens tokens = test::toy_tokens(config, 2, 5, 3);
+  const TappedModel model = tapped_twin(own);
+  refusal(model, tokens, {.until = 1}, ErrorKind::unsupported);
+  refusal(model, tokens, {.record = {Site{Part::z, config.layers}}}, ErrorKind::bad_argument);
+  // The plain decoder does not hand over what its norms divide by.
+  const std::string missed =
+      refusal(model, tokens, {.record = {Site{Part::ln1_scale, 0}}}, ErrorKind::bad_argument);
+  EXPECT_NE(missed.find("never reaches L0.ln1_scale"), std::string::npos) << missed;
+  EXPECT_NE(missed.find("L0.resid_pre"), std::string::npos) << missed;
+
+  const TappedModel odd(
+      config,
+      [&](const Tokens& given, const SiteTap& tap) {
+        tap({Part::z, 0}, at::zeros({given.batch(), given.length(), config.d_model}));
+        return at::zeros({given.batch(), given.length(), config.vocab});
+      },
+      "odd");
+  const std::string shape =
+      refusal(odd, tokens, {.record = {Site{Part::z, 0}}}, ErrorKind::bad_shape);
+  EXPECT_NE(shape.find("odd handed over L0.z"), std::string::npos) << shape;
+  EXPECT_THROW(TappedModel(config, {}, "none"), Error);
+}
+
+}  // namespace
+}  // namespace plumb
