@@ -17,8 +17,8 @@ namespace plumb {
 /// k_norm, sinks, z_gate, ln1_post, ln2, gate, up, down, ln2_post`, with `router, expert_gate,
 /// expert_up, expert_down, shared_router, shared_gate, shared_up, shared_down` in place of gate, up
 /// and down where the MLP is a mixture; else `embed, pos_embed, final_norm, unembed`. Matrices are
-/// [outputs, inputs] whatever the file's layout; biases have a name of their own. Gains of norms are
-/// what the norm multiplies by, also where the file holds them less 1.
+/// [outputs, inputs] whatever the file's layout; biases have a name of their own. Gains of norms
+/// are what the norm multiplies by, also where the file holds them less 1.
 enum class Weight {
   embed,      ///< [vocab, d_model]
   pos_embed,  ///< [context, d_model]
@@ -57,7 +57,7 @@ enum class Weight {
   shared_gate,
   shared_up,
   shared_down,  ///< [shared_width, d_model], [d_model, shared_width]
-  ln2_post,   ///< [d_model] gain of the norm on what the MLP writes
+  ln2_post,     ///< [d_model] gain of the norm on what the MLP writes
   final_norm,
   final_norm_bias,
   unembed,  ///< [vocab, d_model]
@@ -92,8 +92,9 @@ struct TensorInfo {
 };
 
 /// An opened checkpoint: a Hugging Face directory (`config.json`, `*.safetensors`, optional index)
-/// a `.gguf` file, or the first part of a split one, the others being beside it. Opening parses and checks every header strictly and maps the files;
-/// weights are read, and dequantised, when asked for. Immutable and safe to share between threads.
+/// a `.gguf` file, or the first part of a split one, the others being beside it. Opening parses and
+/// checks every header strictly and maps the files; weights are read, and dequantised, when asked
+/// for, and no more of the file stays in memory then. Immutable and safe to share between threads.
 class Checkpoint {
  public:
   /// Throws bad_file (missing, damaged, contradictory) or unsupported (model type, tensor type),
@@ -130,10 +131,18 @@ class Checkpoint {
   at::Tensor read_rows(Weight weight, const std::vector<std::int64_t>& rows,
                        at::ScalarType dtype = at::kFloat) const;
 
+  /// Bytes of stored tensors read so far, by this checkpoint and its copies: of rows and parts,
+  /// only theirs. Hashing does not count.
+  std::uint64_t bytes_read() const;
+
   /// SHA-256, hex; computed on first use, then kept. Of a .gguf: of the file. Of a split one: of
   /// what `sha256sum PARTS...` prints, and of a directory of what `sha256sum config.json
   /// WEIGHT_FILES...` prints, files in the order of their names.
   const std::string& sha256() const;
+
+  /// The same of what `sha256sum` would print had every file ended where its first tensor begins:
+  /// names, shapes and settings without the weights, which may be too many to hash.
+  std::string headers_sha256() const;
 
   struct Impl;
 

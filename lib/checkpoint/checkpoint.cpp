@@ -4,19 +4,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <exception>
+#include <map>
 #include <mutex>
-#include <numeric>
 #include <set>
 #include <system_error>
 #include <utility>
 
 #include "checkpoint/dequantise.h"
 #include "checkpoint/gguf_split.h"
+#include "checkpoint/hash_files.h"
 #include "checkpoint/opened.h"
 #include "checkpoint/printable.h"
-#include "core/sha256.h"
+#include "checkpoint/row_reader.h"
 #include "plumb/error.h"
 
 namespace plumb {
@@ -29,6 +31,7 @@ struct Checkpoint::Impl {
   Opened opened;
   std::vector<TensorInfo> infos;
   std::int64_t parameters = 0;
+  mutable std::atomic<std::uint64_t> bytes_read = 0;
   mutable std::once_flag hashed;
   mutable std::string sha256;
 
@@ -46,133 +49,7 @@ namespace {
 
 using Shape = std::vector<std::int64_t>;
 
-std::int64_t product(const Shape& shape) {
-  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
-}
-
 Shape without_experts(const Shape& shape) { return {shape.begin() + 1, shape.end()}; }
-
-/// The shape the file's tensor has to have. `canonical` is without the axis of the experts.
-Shape stored_shape(const Source& source, const Shape& canonical) {
-  Shape shape = canonical;
-  if (source.outputs >= 0) shape.front() = source.outputs;
-  if (source.transposed) std::reverse(shape.begin(), shape.end());
-  return shape;
-}
-
-/// Copies rows of a canonical weight out of its stored tensor.
-class RowReader {
- public:
-  /// `shape` is that of one matrix or vector; where the tensor holds one for each expert, `expert`
-  /// says which.
-  RowReader(const StoredTensor& stored, const Source& source, const Shape& shape,
-            std::int64_t expert = 0)
-      : stored_(stored),
-        source_(source),
-        base_(expert * product(stored_shape(source, shape))),
-        rows_(shape.front()),
-        columns_(shape.size() > 1 ? shape[1] : 1),
-        vector_(shape.size() == 1) {}
-
-  template <class Out>
-  void all(Out* out) const {
-    copy_all(out);
-    shift(out, rows_ * columns_);
-  }
-
-  template <class Out>
-  void one(std::int64_t row, Out* out) const {
-    copy_one(row, out);
-    shift(out, columns_);
-  }
-
- private:
-  template <class Out>
-  void shift(Out* out, std::int64_t count) const {
-    if (source_.offset == 0.0) return;
-    for (std::int64_t i = 0; i < count; ++i) out[i] += static_cast<Out>(source_.offset);
-  }
-
-  template <class Out>
-  void copy_all(Out* out) const {
-    if (vector_) return read_vector(out);
-    if (source_.transposed) return read_transposed(out);
-    if (source_.group > 0) {
-      for (std::int64_t row = 0; row < rows_; row += source_.group) {
-        widen(stored_, base_ + stored_row(row) * columns_, source_.group * columns_, out + row * columns_);
-      }
-      return;
-    }
-    if (source_.interleaved_heads == 0) {
-      return widen(stored_, base_ + source_.first * columns_, rows_ * columns_, out);
-    }
-    for (std::int64_t row = 0; row < rows_; ++row) copy_one(row, out + row * columns_);
-  }
-
-  template <class Out>
-  void copy_one(std::int64_t row, Out* out) const {
-    if (!source_.transposed) {
-      return widen(stored_, base_ + stored_row(row) * columns_, columns_, out);
-    }
-    const std::int64_t outputs = stored_.info.shape.back();
-    for (std::int64_t column = 0; column < columns_; ++column) {
-      widen(stored_, base_ + column * outputs + stored_row(row), 1, out + column);
-    }
-  }
-
-  /// In interleaved order, stored rows 2i and 2i + 1 of a head are its rows i and i + half.
-  std::int64_t stored_row(std::int64_t row) const {
-    if (source_.group > 0) {
-      return source_.first + row / source_.group * source_.stride + row % source_.group;
-    }
-    if (source_.interleaved_heads == 0) return source_.first + row;
-    const std::int64_t d_head = rows_ / source_.interleaved_heads;
-    const std::int64_t half = d_head / 2;
-    const std::int64_t head = row / d_head;
-    const std::int64_t channel = row % d_head;
-    const std::int64_t within = channel < half ? 2 * channel : 2 * (channel - half) + 1;
-    return source_.first + head * d_head + within;
-  }
-
-  template <class Out>
-  void read_vector(Out* out) const {
-    std::vector<Out> values(static_cast<std::size_t>(stored_.info.shape.back()));
-    widen(stored_, base_, stored_.info.shape.back(), values.data());
-    for (std::int64_t row = 0; row < rows_; ++row) {
-      out[row] = values[static_cast<std::size_t>(stored_row(row))];
-    }
-  }
-
-  /// Takes a band of inputs at a time, so that both sides stay in the cache.
-  template <class Out>
-  void read_transposed(Out* out) const {
-    constexpr std::int64_t band = 32;
-    const std::int64_t outputs = stored_.info.shape.back();
-    const std::int64_t first = stored_row(0);
-    const std::int64_t span = stored_row(rows_ - 1) - first + 1;
-    std::vector<Out> values(static_cast<std::size_t>(band * span));
-    for (std::int64_t begin = 0; begin < columns_; begin += band) {
-      const std::int64_t width = std::min(band, columns_ - begin);
-      for (std::int64_t i = 0; i < width; ++i) {
-        widen(stored_, base_ + (begin + i) * outputs + first, span,
-              values.data() + i * span);
-      }
-      for (std::int64_t row = 0; row < rows_; ++row) {
-        for (std::int64_t i = 0; i < width; ++i) {
-          out[row * columns_ + begin + i] =
-              values[static_cast<std::size_t>(i * span + stored_row(row) - first)];
-        }
-      }
-    }
-  }
-
-  const StoredTensor& stored_;
-  const Source& source_;
-  std::int64_t base_;  ///< elements of the tensor before the matrix or vector
-  std::int64_t rows_;
-  std::int64_t columns_;
-  bool vector_;
-};
 
 at::Tensor allocate(const Shape& shape, at::ScalarType dtype, const std::string& what) {
   if (dtype != at::kFloat && dtype != at::kDouble) {
@@ -238,7 +115,7 @@ void Checkpoint::Impl::read_part(const Source& source, const Shape& shape, int e
   const std::string tensor = source.tensor_of(expert);
   const StoredTensor& found = stored(tensor);
   found.file->check_unchanged();
-  const RowReader reader(found, source, shape, source.split() ? 0 : expert);
+  RowReader reader(found, source, shape, source.split() ? 0 : expert);
   if (values.scalar_type() == at::kFloat) {
     reader.all(values.data_ptr<float>());
     refuse_non_finite<float>(values, *this, tensor, what);
@@ -246,6 +123,7 @@ void Checkpoint::Impl::read_part(const Source& source, const Shape& shape, int e
     reader.all(values.data_ptr<double>());
     refuse_non_finite<double>(values, *this, tensor, what);
   }
+  bytes_read += reader.bytes();
 }
 
 /// Every weight of the config is there in its shape, and the layers hold nothing else.
@@ -324,6 +202,7 @@ const ModelConfig& Checkpoint::config() const { return impl_->opened.config; }
 const std::string& Checkpoint::format() const { return impl_->opened.format; }
 const std::vector<TensorInfo>& Checkpoint::tensors() const { return impl_->infos; }
 std::int64_t Checkpoint::parameters() const { return impl_->parameters; }
+std::uint64_t Checkpoint::bytes_read() const { return impl_->bytes_read; }
 
 bool Checkpoint::has(Weight weight, int layer) const {
   return !weight_shape(config(), weight, layer).empty();
@@ -384,12 +263,14 @@ at::Tensor Checkpoint::read_rows(Weight weight, const std::vector<std::int64_t>&
   const StoredTensor& stored = impl_->stored(source.tensor);
   at::Tensor values = allocate({static_cast<std::int64_t>(rows.size()), shape[1]}, dtype, what);
   stored.file->check_unchanged();
-  const RowReader reader(stored, source, shape);
+  RowReader reader(stored, source, shape);
   const auto fill = [&](auto* out) {
     for (const std::int64_t row : rows) {
       reader.one(row, out);
       out += shape[1];
     }
+    reader.release();
+    impl_->bytes_read += reader.bytes();
   };
   if (dtype == at::kFloat) {
     fill(values.data_ptr<float>());
@@ -403,27 +284,25 @@ at::Tensor Checkpoint::read_rows(Weight weight, const std::vector<std::int64_t>&
 
 const std::string& Checkpoint::sha256() const {
   std::call_once(impl_->hashed, [this] {
-    const auto hash_of = [](const MappedFile& file) {
-      file.check_unchanged();
-      Sha256 hash;
-      hash.update(file.data(), static_cast<std::size_t>(file.size()));
-      return hash.hex();
-    };
     const auto& files = impl_->opened.files;
-    if (format() == "gguf" && files.size() == 1) {
-      impl_->sha256 = hash_of(*files.front());
-      return;
-    }
-    std::vector<std::pair<std::string, const MappedFile*>> named;
-    for (const auto& file : files) named.emplace_back(file->path().filename().string(), file.get());
-    std::sort(named.begin(), named.end());
-    std::string lines;
-    for (const auto& [file_name, file] : named) lines += hash_of(*file) + "  " + file_name + "\n";
-    Sha256 hash;
-    hash.update(lines.data(), lines.size());
-    impl_->sha256 = hash.hex();
+    const auto whole = [](const MappedFile& file) { return file.size(); };
+    impl_->sha256 = format() == "gguf" && files.size() == 1 ? hash_file(*files.front())
+                                                            : hash_files(files, whole);
   });
   return impl_->sha256;
+}
+
+std::string Checkpoint::headers_sha256() const {
+  std::map<const MappedFile*, std::uint64_t> headers;
+  for (const StoredTensor& tensor : impl_->opened.tensors) {
+    const auto begin = static_cast<std::uint64_t>(tensor.data - tensor.file->data());
+    const auto [known, fresh] = headers.emplace(tensor.file, begin);
+    if (!fresh) known->second = std::min(known->second, begin);
+  }
+  return hash_files(impl_->opened.files, [&](const MappedFile& file) {
+    const auto found = headers.find(&file);
+    return found == headers.end() ? file.size() : found->second;
+  });
 }
 
 }  // namespace plumb

@@ -58,6 +58,15 @@ void MappedFile::check_unchanged() const {
   }
 }
 
+void MappedFile::release(const std::byte* from, std::uint64_t bytes) const {
+  if (bytes == 0) return;
+  static const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = static_cast<std::uint64_t>(from - data_) / page * page;
+  const auto end = static_cast<std::uint64_t>(from - data_) + bytes;
+  // A mere hint: where the system refuses, the pages stay until it needs them.
+  ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+}
+
 std::string read_text(const std::filesystem::path& path, std::uint64_t limit) {
   const MappedFile file(path);
   if (file.size() > limit) {

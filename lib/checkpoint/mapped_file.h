@@ -27,6 +27,10 @@ class MappedFile {
   /// Throws bad_file when the file no longer has the size it was mapped with.
   void check_unchanged() const;
 
+  /// Takes the pages that hold these bytes of the mapping out of this process's memory; touching
+  /// them again maps them again.
+  void release(const std::byte* from, std::uint64_t bytes) const;
+
  private:
   std::filesystem::path path_;
   int descriptor_ = -1;
