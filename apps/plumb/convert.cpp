@@ -34,7 +34,7 @@ int run_convert(const ConvertFlags& flags, const std::string& command_line) {
   RunInfo run = start_run(chosen.model, "convert", command_line, common.seed);
   const Conversion conversion =
       convert_checkpoint(chosen.checkpoint, common.out, flags.options, show_progress(common.quiet));
-  end_run(run);
+  end_run(run, chosen.model);
   run.files["model"] = conversion.directory.string();
   print(common.json ? convert_json(run, conversion) : convert_text(run, conversion));
   say_cost(run, common.quiet);

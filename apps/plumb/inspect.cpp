@@ -1,8 +1,11 @@
-// plumb inspect: what a checkpoint holds.
+// plumb inspect: what a checkpoint holds, and what an experiment on it would cost.
 #include "output.h"
+#include "plumb/error.h"
+#include "plumb/planned_work.h"
 #include "plumb/report_json.h"
 #include "plumb/report_text.h"
 #include "shared.h"
+#include "usage.h"
 
 namespace plumb::app {
 namespace {
@@ -10,15 +13,40 @@ namespace {
 struct InspectFlags {
   Common common = {};
   ModelFlags model = {};
+  std::string plan = {};
+  InputFlags inputs = {};
+  SiteFlags sites = {};
 };
+
+/// What the planned command would do with the same flags.
+std::optional<PlannedWork> planned_work(const InspectFlags& flags, const Chosen& chosen) {
+  if (flags.plan.empty()) {
+    if (flags.sites.sites.empty()) return std::nullopt;
+    throw Error(ErrorKind::bad_argument, "--sites belongs to --plan record");
+  }
+  if (flags.plan == "record") {
+    if (flags.sites.sites.empty()) {
+      throw Error(ErrorKind::bad_argument, "--plan record needs --sites, as plumb record does");
+    }
+    const Inputs inputs = read_inputs(flags.inputs, chosen, flags.common.seed);
+    return plan_record(chosen.model, inputs, {.sites = read_sites(flags.sites, chosen.model)});
+  }
+  const Content content = read_content(flags.inputs, chosen, flags.common.seed);
+  const std::vector<SinkCondition> conditions = sink_conditions(flags.inputs, content.kind, chosen);
+  const Inputs longest = with_bos(content, conditions.front().bos, chosen.model);
+  return plan_sink(chosen.model, longest.tokens.batch(), longest.length(),
+                   static_cast<int>(conditions.size()));
+}
 
 int run_inspect(const InspectFlags& flags, const std::string& command_line) {
   const Common& common = flags.common;
   const Chosen chosen = open_model(flags.model, common);
   RunInfo run = start_run(chosen.model, "inspect", command_line, common.seed);
-  end_run(run);
-  print(common.json ? inspect_json(run, chosen.checkpoint, chosen.tokens())
-                    : inspect_text(run, chosen.checkpoint, chosen.tokens()));
+  const std::optional<PlannedWork> work = planned_work(flags, chosen);
+  end_run(run, chosen.model);
+  const PlannedWork* plan = work ? &*work : nullptr;
+  print(common.json ? inspect_json(run, chosen.checkpoint, chosen.tokens(), plan)
+                    : inspect_text(run, chosen.checkpoint, chosen.tokens(), plan));
   say_cost(run, common.quiet);
   return 0;
 }
@@ -30,8 +58,19 @@ Command inspect_command() {
           [](CLI::App& app, const std::string& command_line) {
             const auto flags = std::make_shared<InspectFlags>();
             offer_model(app, flags->model);
+            offer(app, "--plan", "record|sink",
+                  "Also say what that command would cost with the flags below, before any of it is "
+                  "done",
+                  [flags](const std::string& text) {
+                    flags->plan = one_of("--plan", text, {"record", "sink"});
+                  });
+            offer_sites(app, flags->sites);
+            offer_inputs(app, flags->inputs, "Token before every sequence (as the command has it)");
             offer_dtype(app, flags->common);
-            offer_seed(app, flags->common, "Of planted models");
+            offer_threads(app, flags->common);
+            offer_layers(app, flags->common);
+            offer_memory(app, flags->common);
+            offer_seed(app, flags->common, "Of random ids and planted models");
             offer_json(app, flags->common);
             offer_quiet(app, flags->common);
             return [flags, command_line] { return run_inspect(*flags, command_line); };

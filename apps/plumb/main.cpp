@@ -22,8 +22,8 @@ namespace {
 using Arguments = std::vector<std::string>;
 
 std::vector<Command> commands() {
-  return {convert_command(), inspect_command(), p0_command(),
-          patch_command(),   plant_command(),   sink_command()};
+  return {convert_command(), inspect_command(), p0_command(),  patch_command(),
+          plant_command(),   record_command(),  sink_command()};
 }
 
 std::vector<std::string> command_names() {
@@ -121,6 +121,9 @@ int run_command(const Command& command, Arguments arguments, const std::string& 
   const auto unknown = std::find_if(left.begin(), left.end(), is_flag);
   if (unknown != left.end()) {
     const std::string name = flag_name(*unknown);
+    if (name == "--layers" && command.name != "plant") {
+      refuse(fmt::format("plumb {} needs every layer of the model", command.name));
+    }
     if (is_global(name)) refuse(fmt::format("{} means nothing to plumb {}", name, command.name));
     refuse(fmt::format("unknown flag '{}' for plumb {}{}", name, command.name,
                        did_you_mean(name, flags_of(app))));

@@ -44,6 +44,8 @@ LoadOptions load_options(const Common& common) {
   LoadOptions options;
   options.dtype = common.dtype == "f64" ? at::kDouble : at::kFloat;
   options.threads = common.threads;
+  options.layers = common.layers;
+  options.memory = common.memory;
   if (common.device == "cuda") {
     if (!at::hasCUDA()) {
       throw Error(ErrorKind::unsupported,

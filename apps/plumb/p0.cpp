@@ -88,7 +88,7 @@ int run_p0(P0Flags flags, const std::string& command_line) {
     if (draw(report.circuit, file("p0.dot"))) run.files["drawing"] = file("p0.svg");
     run.files["circuit"] = file("p0.dot");
   });
-  end_run(run);
+  end_run(run, chosen.model);
   const std::string json = p0_json(run, report);
   const std::string text = p0_text(run, report, chosen.tokens());
   attempt([&] { write_archive(run.files.at("archive"), run, report, inputs); });

@@ -103,7 +103,7 @@ int run_rank(PatchFlags flags, const std::string& command_line, Ranks& ranks) {
     ranks.abort(code);
     return code;
   }
-  end_run(run);
+  end_run(run, chosen.model);
   if (!first) return 0;
   give_out(flags, run, pairs, report);
   if (tiles) tiles->remove();

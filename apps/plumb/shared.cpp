@@ -1,5 +1,6 @@
 #include "shared.h"
 
+#include "plumb/error.h"
 #include "usage.h"
 
 namespace plumb::app {
@@ -12,8 +13,8 @@ CLI::Option* offer(CLI::App& app, const std::string& flag, const std::string& va
 }
 
 const std::vector<std::string>& global_flags_with_value() {
-  static const std::vector<std::string> flags = {"--device", "--dtype", "--threads", "--seed",
-                                                 "--out"};
+  static const std::vector<std::string> flags = {"--device", "--dtype",  "--threads", "--seed",
+                                                 "--out",    "--layers", "--memory"};
   return flags;
 }
 
@@ -41,6 +42,33 @@ void offer_threads(CLI::App& app, Common& common) {
         [&common](const std::string& text) {
           common.threads = static_cast<int>(whole("--threads", text, 1, 1024));
         });
+}
+
+void offer_layers(CLI::App& app, Common& common) {
+  offer(app, "--layers", "A-B",
+        "Load these blocks only and stop after the last of them (all); others are never read",
+        [&common](const std::string& text) {
+          const std::size_t dash = text.find('-');
+          constexpr std::int64_t most = 1'000'000;
+          LayerRange range;
+          range.first = static_cast<int>(whole("--layers A-B: A", text.substr(0, dash), 0, most));
+          range.last = dash == std::string::npos
+                           ? range.first
+                           : static_cast<int>(whole("--layers A-B: B", text.substr(dash + 1),
+                                                    range.first, most));
+          if (range.first != 0) {
+            throw Error(ErrorKind::bad_argument,
+                        "--layers begins with 0, as every run begins with block 0; got " + text);
+          }
+          common.layers = range;
+        });
+}
+
+void offer_memory(CLI::App& app, Common& common) {
+  offer(app, "--memory", "SIZE",
+        "Memory to keep to, say 8G: weights that do not fit are read block by block (all kept); "
+        "results do not depend on it",
+        [&common](const std::string& text) { common.memory = byte_size("--memory", text); });
 }
 
 void offer_seed(CLI::App& app, Common& common, const std::string& what_for) {

@@ -30,6 +30,7 @@ Command inspect_command();
 Command p0_command();
 Command patch_command();
 Command plant_command();
+Command record_command();
 Command sink_command();
 
 /// Flags that mean the same wherever they are offered.
@@ -37,6 +38,8 @@ struct Common {
   std::string device = "cpu";
   std::string dtype = "f32";
   int threads = 0;  ///< 0 = one per physical core
+  std::optional<LayerRange> layers = {};
+  std::int64_t memory = 0;  ///< bytes; 0 = as many as needed
   std::uint64_t seed = 0;
   std::string out = {};
   bool json = false;
@@ -47,6 +50,8 @@ struct Common {
 void offer_device(CLI::App& app, Common& common);
 void offer_dtype(CLI::App& app, Common& common);
 void offer_threads(CLI::App& app, Common& common);
+void offer_layers(CLI::App& app, Common& common);
+void offer_memory(CLI::App& app, Common& common);
 void offer_seed(CLI::App& app, Common& common, const std::string& what_for);
 void offer_out(CLI::App& app, Common& common, const std::string& what_for);
 void offer_json(CLI::App& app, Common& common);
@@ -101,6 +106,29 @@ Inputs with_bos(const Content& content, std::optional<std::int64_t> bos, const M
 /// Random ids of the same number and length.
 Inputs random_twin(const Content& content, std::optional<std::int64_t> bos, const Chosen& chosen,
                    std::uint64_t seed);
+
+/// The inputs of a command that runs them in one condition: text with the tokenizer's own BOS, if
+/// it adds one, ids as they are.
+Inputs read_inputs(const InputFlags& flags, const Chosen& chosen, std::uint64_t seed);
+
+/// A condition that `plumb sink` surveys.
+struct SinkCondition {
+  std::string name = {};
+  std::optional<std::int64_t> bos = {};
+  bool random = false;  ///< random ids in place of the content
+};
+/// The main one first. An explicit --bos, or ids given as they are to be run, ask for one only.
+std::vector<SinkCondition> sink_conditions(const InputFlags& flags, const std::string& kind,
+                                           const Chosen& chosen);
+
+struct SiteFlags {
+  std::vector<std::string> sites = {};
+  std::vector<std::int64_t> positions = {};  ///< empty = all
+};
+/// --sites and --positions.
+void offer_sites(CLI::App& app, SiteFlags& flags);
+/// The sites of this model that were asked for. Throws bad_argument.
+std::vector<SlicedSite> read_sites(const SiteFlags& flags, const Model& model);
 
 /// --epsilon, --queries, --pool and --wave-threshold.
 void offer_sink_options(CLI::App& app, SinkOptions& options);

@@ -16,22 +16,16 @@ struct SinkFlags {
   SinkOptions options = {};
 };
 
-/// The conditions to survey, the main one first. An explicit --bos, or ids given as they are to be
-/// run, ask for one condition only.
 std::vector<Condition> conditions(const SinkFlags& flags, const Chosen& chosen) {
   const Content content = read_content(flags.inputs, chosen, flags.common.seed);
-  const auto make = [&](const std::string& name, std::optional<std::int64_t> bos) {
-    return Condition{name, with_bos(content, bos, chosen.model), {}};
-  };
-  if (flags.inputs.bos) {
-    return {make(to_string(*flags.inputs.bos), bos_id(*flags.inputs.bos, chosen.tokens()))};
-  }
-  if (content.kind != "text") return {make("none", std::nullopt)};
-  const auto native = bos_id({.kind = Bos::Kind::native}, chosen.tokens());
   std::vector<Condition> list;
-  if (native) list.push_back(make("native", native));
-  list.push_back(make("none", std::nullopt));
-  list.push_back({"random", random_twin(content, std::nullopt, chosen, flags.common.seed), {}});
+  for (const SinkCondition& condition : sink_conditions(flags.inputs, content.kind, chosen)) {
+    list.push_back({condition.name,
+                    condition.random
+                        ? random_twin(content, condition.bos, chosen, flags.common.seed)
+                        : with_bos(content, condition.bos, chosen.model),
+                    {}});
+  }
   return list;
 }
 
@@ -48,7 +42,7 @@ int run_sink(const SinkFlags& flags, const std::string& command_line) {
         survey_sink(chosen.model, condition.inputs, flags.options, show_progress(common.quiet));
     surveys.emplace_back(condition.name, condition.survey);
   }
-  end_run(run);
+  end_run(run, chosen.model);
   if (!common.out.empty()) {
     const std::filesystem::path directory = common.out;
     run.files = {{"archive", (directory / "sink.h5").string()},
@@ -71,6 +65,18 @@ int run_sink(const SinkFlags& flags, const std::string& command_line) {
 
 }  // namespace
 
+std::vector<SinkCondition> sink_conditions(const InputFlags& flags, const std::string& kind,
+                                           const Chosen& chosen) {
+  if (flags.bos) return {{to_string(*flags.bos), bos_id(*flags.bos, chosen.tokens())}};
+  if (kind != "text") return {{"none"}};
+  std::vector<SinkCondition> list;
+  const auto native = bos_id({.kind = Bos::Kind::native}, chosen.tokens());
+  if (native) list.push_back({"native", native});
+  list.push_back({"none"});
+  list.push_back({.name = "random", .random = true});
+  return list;
+}
+
 Command sink_command() {
   return {"sink", "Measure how much attention position 0 draws, layer by layer",
           [](CLI::App& app, const std::string& command_line) {
@@ -83,6 +89,8 @@ Command sink_command() {
             offer_device(app, flags->common);
             offer_dtype(app, flags->common);
             offer_threads(app, flags->common);
+            offer_layers(app, flags->common);
+            offer_memory(app, flags->common);
             offer_seed(app, flags->common, "Of random ids and planted models");
             offer_out(app, flags->common, "Also write sink.h5, sink.json and sink.txt there");
             offer_json(app, flags->common);

@@ -44,6 +44,15 @@ class ArchiveWriter {
   /// Strings of UTF-8, stored at the width of the longest. A NUL byte in one throws bad_argument.
   void dataset(const std::string& path, const std::vector<std::string>& values,
                const Label& label = {});
+  /// A dataset that `append` fills, rows after rows, up to the first axis of `shape`; float16,
+  /// float32, float64 or int64; chunked on its first axes, not deflated. When the file is closed
+  /// the axis is as long as what was appended. Throws as `dataset` does.
+  void reserve(const std::string& path, at::ScalarType dtype,
+               const std::vector<std::int64_t>& shape, const Label& label = {});
+  /// Rows [n, ...] of a reserved dataset, of its dtype; they are on their way to the disk when it
+  /// returns. Throws bad_argument where nothing was reserved or no room is left for them, bad_shape
+  /// where they differ in shape or dtype.
+  void append(const std::string& path, const at::Tensor& rows);
   /// Attributes of a group or dataset (a group is made if there is none; "/" is the root). One of
   /// the same name is replaced.
   void attribute(const std::string& path, const std::string& name, const std::string& value);

@@ -9,6 +9,8 @@
 #include "plumb/checkpoint_write.h"
 #include "plumb/p0.h"
 #include "plumb/patch.h"
+#include "plumb/planned_work.h"
+#include "plumb/record.h"
 #include "plumb/run_info.h"
 #include "plumb/sink.h"
 #include "plumb/tokenizer.h"
@@ -26,9 +28,12 @@ std::string patch_json(const RunInfo& run, const Pairs& pairs, const PatchReport
 
 std::string p0_json(const RunInfo& run, const P0Report& report);
 
-/// What a checkpoint holds. `tokenizer` may be null.
+/// What a checkpoint holds, and what a planned experiment will cost. `tokenizer` and `work` may be
+/// null.
 std::string inspect_json(const RunInfo& run, const Checkpoint& checkpoint,
-                         const Tokenizer* tokenizer);
+                         const Tokenizer* tokenizer, const PlannedWork* work = nullptr);
+
+std::string record_json(const RunInfo& run, const Inputs& inputs, const Recording& recording);
 
 /// What a conversion wrote.
 std::string convert_json(const RunInfo& run, const Conversion& conversion);

@@ -9,6 +9,8 @@
 #include "plumb/checkpoint_write.h"
 #include "plumb/p0.h"
 #include "plumb/patch.h"
+#include "plumb/planned_work.h"
+#include "plumb/record.h"
 #include "plumb/run_info.h"
 #include "plumb/sink.h"
 #include "plumb/tokenizer.h"
@@ -26,7 +28,9 @@ std::string p0_text(const RunInfo& run, const P0Report& report, const Tokenizer*
 std::string patch_text(const RunInfo& run, const Pairs& pairs, const PatchReport& report);
 
 std::string inspect_text(const RunInfo& run, const Checkpoint& checkpoint,
-                         const Tokenizer* tokenizer);
+                         const Tokenizer* tokenizer, const PlannedWork* work = nullptr);
+
+std::string record_text(const RunInfo& run, const Inputs& inputs, const Recording& recording);
 
 std::string convert_text(const RunInfo& run, const Conversion& conversion);
 

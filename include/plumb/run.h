@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -57,5 +58,12 @@ struct Run {
 /// Throws bad_argument or bad_shape, naming the site, before any tensor work, if plan, tokens and
 /// model do not fit each other.
 Run run(const Model& model, const Tokens& tokens, const Plan& plan = {});
+
+/// The same run, handed over part by part, so that no more than one part lies in memory: calls
+/// `take` with the index of a part's first sequence and the part's run. A part is as many whole
+/// tiles as `sequences` hold, but at least one, so every value has the bits that `run` gives it.
+void run_in_parts(const Model& model, const Tokens& tokens, const Plan& plan,
+                  std::int64_t sequences,
+                  const std::function<void(std::int64_t first, Run part)>& take);
 
 }  // namespace plumb

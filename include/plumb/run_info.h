@@ -13,11 +13,14 @@ namespace plumb {
 
 /// Provenance of a result: the program's call, the model, the arithmetic.
 struct RunInfo {
-  std::string command = {};       ///< "p0"
-  std::string command_line = {};  ///< as typed, quoted for a shell
-  std::string model = {};         ///< name of the model
-  std::string sha256 = {};        ///< of its checkpoint; empty for a model made in memory
+  std::string command = {};         ///< "p0"
+  std::string command_line = {};    ///< as typed, quoted for a shell
+  std::string model = {};           ///< name of the model
+  std::string sha256 = {};          ///< `Model::sha256`
+  std::string headers_sha256 = {};  ///< `Model::headers_sha256`
   ModelConfig config = {};
+  int first_layer = 0;      ///< of the blocks loaded, the last being that of the config
+  int all_layers = 0;       ///< of the checkpoint
   std::string dtype = {};   ///< "f32" or "f64"
   std::string device = {};  ///< "cpu" or "cuda"
   int threads = 0;
@@ -29,6 +32,7 @@ struct RunInfo {
   std::string ended = {};                         ///< empty while the run lasts
   double seconds = 0;                             ///< from start to end
   std::int64_t peak_bytes = 0;                    ///< largest resident memory so far
+  std::uint64_t bytes_read = 0;                   ///< of the checkpoint's tensors
   std::map<std::string, std::string> files = {};  ///< files written: "archive" to its path, ...
 };
 
@@ -36,8 +40,8 @@ struct RunInfo {
 RunInfo start_run(const Model& model, std::string command, std::string command_line,
                   std::uint64_t seed);
 
-/// Sets `ended`, `seconds` and `peak_bytes`.
-void end_run(RunInfo& run);
+/// Sets `ended`, `seconds`, `peak_bytes` and `bytes_read`.
+void end_run(RunInfo& run, const Model& model);
 
 /// Largest resident memory of this process so far.
 std::int64_t peak_memory();

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "plumb/cost.h"
 #include "plumb/inputs.h"
 #include "plumb/metrics.h"
 #include "plumb/model.h"
@@ -101,7 +102,7 @@ struct SinkSurvey {
   at::Tensor separability =
       {};  ///< [2L + 1] area under the curve of a linear detector of position 0, trained
            ///< on every other sequence and tested on the rest; undefined under 4 sequences
-  Estimate loss = {};  ///< mean nats per predicted token
+  Estimate loss = {};  ///< mean nats per predicted token; NaN where the last block is not loaded
   std::vector<Wave> waves = {};
   std::vector<Step> steps = {};  ///< up and down, in order
   std::vector<SecondarySink> secondary = {};
@@ -114,6 +115,9 @@ double uniform_sink(std::int64_t length, Queries queries);
 /// Runs the model once over the inputs. Throws bad_argument if the sequences are shorter than 2.
 SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptions& options = {},
                        const Progress& progress = {});
+
+/// What `survey_sink` costs on inputs of this shape.
+RunCost foresee_survey(const Model& model, std::int64_t sequences, std::int64_t length);
 
 /// Mean rate over layers from `start_layer` (arXiv:2603.06591 Eq. 2).
 double sink_rate_from(const SinkSurvey& survey, int start_layer);

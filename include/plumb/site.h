@@ -120,7 +120,8 @@ std::string tl_name(const Site& site);
 SlicedSite parse_site(std::string_view text);
 
 /// Parses a comma- or space-separated set with layer ranges and wildcards: "L0-2.z[h=*;t=0]",
-/// "L*.attn_out resid_final". `layers` resolves "*". Throws bad_argument.
+/// "L*.attn_out resid_final". `layers` resolves "*", as does a part without its layer: "attn_out".
+/// Throws bad_argument.
 std::vector<SlicedSite> parse_sites(std::string_view text, int layers);
 
 }  // namespace plumb

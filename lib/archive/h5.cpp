@@ -210,6 +210,20 @@ Handle string_type(std::size_t width, Where where) {
   return type;
 }
 
+Handle half_type(Where where) {
+  Handle type(checked(H5Tcopy(H5T_IEEE_F32LE), where), H5Tclose);
+  // Sign at bit 15, five bits of exponent from bit 10, ten of mantissa; then the type can shrink.
+  checked(H5Tset_fields(type, 15, 10, 5, 0, 10), where);
+  checked(H5Tset_ebias(type, 15), where);
+  checked(H5Tset_size(type, 2), where);
+  return type;
+}
+
+Handle growing_extent(const Dims& dims, const Dims& most, Where where) {
+  const auto rank = static_cast<int>(dims.size());
+  return {checked(H5Screate_simple(rank, dims.data(), most.data()), where), H5Sclose};
+}
+
 Handle extent(const Dims& dims, Where where) {
   if (dims.empty()) return {checked(H5Screate(H5S_SCALAR), where), H5Sclose};
   const auto rank = static_cast<int>(dims.size());
@@ -278,6 +292,20 @@ Handle create_dataset(hid_t file, const std::string& path, hid_t type, hid_t ext
 
 void write(hid_t dataset, hid_t memory_type, const void* from, Where where) {
   checked(H5Dwrite(dataset, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, from), where);
+}
+
+void set_extent(hid_t dataset, const Dims& dims, Where where) {
+  checked(H5Dset_extent(dataset, dims.data()), where);
+}
+
+void write_rows(hid_t dataset, hid_t memory_type, hsize_t first, const Dims& count,
+                const void* from, Where where) {
+  const Handle space(checked(H5Dget_space(dataset), where), H5Sclose);
+  Dims start(count.size(), 0);
+  start.front() = first;
+  checked(H5Sselect_hyperslab(space, H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr),
+          where);
+  checked(H5Dwrite(dataset, memory_type, extent(count, where), space, H5P_DEFAULT, from), where);
 }
 
 void read(hid_t dataset, hid_t memory_type, void* to, Where where) {

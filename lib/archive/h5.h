@@ -73,7 +73,9 @@ void set_chunks(hid_t creation, const Dims& chunk, bool deflate, Where where);
 
 // Types and extents.
 Handle string_type(std::size_t width, Where where);  ///< UTF-8, of fixed width, padded with NUL
+Handle half_type(Where where);                       ///< float16, little-endian
 Handle extent(const Dims& dims, Where where);        ///< a scalar if there are none
+Handle growing_extent(const Dims& dims, const Dims& most, Where where);
 Dims dims_of_dataset(hid_t dataset, Where where);
 Dims dims_of_attribute(hid_t attribute, Where where);
 Handle type_of_dataset(hid_t dataset, Where where);
@@ -91,6 +93,10 @@ Handle create_group(hid_t file, const std::string& path, Where where);
 Handle create_dataset(hid_t file, const std::string& path, hid_t type, hid_t extent, hid_t creation,
                       Where where);
 void write(hid_t dataset, hid_t memory_type, const void* from, Where where);
+void set_extent(hid_t dataset, const Dims& dims, Where where);
+/// Writes `count` entries along each axis, from `first` of the first axis and 0 of the others on.
+void write_rows(hid_t dataset, hid_t memory_type, hsize_t first, const Dims& count,
+                const void* from, Where where);
 void read(hid_t dataset, hid_t memory_type, void* to, Where where);
 /// Of a dataset of one axis, `count` elements from `first` on.
 void write_range(hid_t dataset, hid_t memory_type, std::int64_t first, std::int64_t count,

@@ -1,17 +1,16 @@
 #include <ATen/ATen.h>
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <numeric>
 
+#include "archive/growing.h"
 #include "archive/h5.h"
+#include "archive/part_file.h"
 #include "archive/pen.h"
 #include "plumb/archive.h"
 #include "plumb/error.h"
@@ -25,43 +24,9 @@ namespace fs = std::filesystem;
 constexpr std::int64_t kFormat = 1;
 // Up to here data lie in the object header, which carries a checksum of its own and holds 64 KiB.
 constexpr std::uint64_t kLargestCompact = 2048;
-constexpr std::uint64_t kChunk = 1 << 20;
 // Below this, deflating costs more in headers and time than it saves.
 constexpr std::uint64_t kSmallestDeflated = 1 << 16;
 constexpr std::uint64_t kLargestStrings = 1 << 30;
-
-// Opens the file beside the target and locks it against a second writer. A writer that finished in
-// between has renamed the file we hold the lock of, hence the comparison and the new attempt.
-int open_exclusively(const fs::path& part) {
-  for (;;) {
-    const int descriptor = open(part.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (descriptor < 0) return -1;
-    struct stat held = {};
-    struct stat named = {};
-    if (flock(descriptor, LOCK_EX | LOCK_NB) == 0 && fstat(descriptor, &held) == 0) {
-      if (stat(part.c_str(), &named) == 0 && held.st_ino == named.st_ino &&
-          held.st_dev == named.st_dev) {
-        if (ftruncate(descriptor, 0) == 0) return descriptor;
-      } else {
-        close(descriptor);
-        continue;
-      }
-    }
-    const int reason = errno;
-    close(descriptor);
-    errno = reason;
-    return -1;
-  }
-}
-
-// A rename is on the disk only when its directory is. Where directories cannot be synced (some
-// network file systems) the rename is still atomic, so a failure here is not reported.
-void sync_directory(const fs::path& directory) {
-  const int descriptor = open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return;
-  fsync(descriptor);
-  close(descriptor);
-}
 
 void check_no_nul(const std::string& text, const char* what) {
   if (text.find('\0') != std::string::npos) {
@@ -93,19 +58,6 @@ std::vector<std::string> split(const std::string& path) {
   return names;
 }
 
-// About 1 MiB per chunk, cut on the first axes only.
-h5::Dims chunk_of(h5::Dims dims, std::uint64_t element_bytes) {
-  std::uint64_t bytes = std::accumulate(dims.begin(), dims.end(), element_bytes,
-                                        [](std::uint64_t a, hsize_t b) { return a * b; });
-  for (hsize_t& size : dims) {
-    if (bytes <= kChunk) break;
-    const std::uint64_t row = bytes / size;
-    size = std::clamp<hsize_t>(kChunk / row, 1, size);
-    bytes = row * size;
-  }
-  return dims;
-}
-
 // Packed side by side at the width of the longest.
 std::string pack(const std::vector<std::string>& values, std::size_t width) {
   std::string packed(values.size() * width, '\0');
@@ -121,22 +73,12 @@ std::size_t width_of(const std::vector<std::string>& values) {
   return width;
 }
 
-struct Numbers {
-  hid_t on_disk;
-  hid_t in_memory;
-};
-
 Numbers numbers(const at::Tensor& value, const std::string& path) {
   if (!value.defined()) {
     throw Error(ErrorKind::bad_argument, fmt::format("dataset {}: the tensor is undefined", path));
   }
   if (value.layout() == at::kStrided) {
-    switch (value.scalar_type()) {
-      case at::kFloat: return {H5T_IEEE_F32LE, H5T_NATIVE_FLOAT};
-      case at::kDouble: return {H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE};
-      case at::kLong: return {H5T_STD_I64LE, H5T_NATIVE_INT64};
-      default: break;
-    }
+    if (const auto kind = numbers_of(value.scalar_type())) return *kind;
   }
   throw Error(
       ErrorKind::bad_shape,
@@ -153,6 +95,7 @@ struct ArchiveWriter::Impl {
   fs::path part;
   h5::Pen pen;
   h5::Handle file;
+  std::map<std::string, Growing> growing = {};
   bool closed = false;
 
   explicit Impl(const fs::path& path_) : path(path_), part(path_.string() + ".part") {
@@ -256,16 +199,49 @@ struct ArchiveWriter::Impl {
     return h5::create_group(file, object, here);
   }
 
-  void dataset(const std::string& object, const h5::Dims& dims, std::uint64_t element_bytes,
-               hid_t on_disk, hid_t in_memory, const void* data, const Label& label) const {
-    if (!label.axes.empty() && label.axes.size() != dims.size()) {
+  // Sees that such a dataset can be made, and makes the groups above it.
+  void make_way(const std::string& object, std::size_t axes, const Label& label) const {
+    if (!label.axes.empty() && label.axes.size() != axes) {
       throw Error(ErrorKind::bad_argument, fmt::format("dataset {} has {} axes but {} axis names",
-                                                       object, dims.size(), label.axes.size()));
+                                                       object, axes, label.axes.size()));
+    }
+    if (axes > H5S_MAX_RANK) {
+      throw Error(ErrorKind::bad_shape, fmt::format("dataset {} has {} axes; HDF5 allows {}",
+                                                    object, axes, H5S_MAX_RANK));
     }
     if (object == "/" || prepare(object)) {
       throw Error(ErrorKind::bad_argument,
                   fmt::format("archive '{}' already has {}", path.string(), object));
     }
+  }
+
+  void put_label(const std::string& object, const Label& label) const {
+    if (!label.axes.empty()) text_attribute(object, "axes", label.axes, false);
+    if (!label.unit.empty()) text_attribute(object, "unit", {label.unit}, true);
+    if (!label.note.empty()) text_attribute(object, "note", {label.note}, true);
+    check_pen(object);
+  }
+
+  void reserve(const std::string& object, at::ScalarType dtype,
+               const std::vector<std::int64_t>& shape, const Label& label) {
+    make_way(object, shape.size(), label);
+    growing.emplace(object, Growing(file, object, dtype, shape, where(object)));
+    put_label(object, label);
+  }
+
+  void append(const std::string& object, const at::Tensor& rows) {
+    const auto found = growing.find(object);
+    if (found == growing.end()) {
+      throw Error(ErrorKind::bad_argument,
+                  fmt::format("archive '{}' has nothing reserved at {}", path.string(), object));
+    }
+    found->second.append(rows, object, where(object));
+    check_pen(object);
+  }
+
+  void dataset(const std::string& object, const h5::Dims& dims, std::uint64_t element_bytes,
+               hid_t on_disk, hid_t in_memory, const void* data, const Label& label) const {
+    make_way(object, dims.size(), label);
     const std::string here = where(object);
     const std::uint64_t bytes = std::accumulate(dims.begin(), dims.end(), element_bytes,
                                                 [](std::uint64_t a, hsize_t b) { return a * b; });
@@ -279,15 +255,13 @@ struct ArchiveWriter::Impl {
         h5::create_dataset(file, object, on_disk, h5::extent(dims, here), creation, here);
     if (bytes > 0) h5::write(set, in_memory, data, here);
     h5::close(set, here);  // chunks reach the disk only now
-    if (!label.axes.empty()) text_attribute(object, "axes", label.axes, false);
-    if (!label.unit.empty()) text_attribute(object, "unit", {label.unit}, true);
-    if (!label.note.empty()) text_attribute(object, "note", {label.note}, true);
-    check_pen(object);
+    put_label(object, label);
   }
 
   // Lets go of everything that was written.
   void discard() noexcept {
     closed = true;
+    growing.clear();
     file.reset();
     if (pen.descriptor < 0) return;
     unlink(part.c_str());  // before the lock is gone, so that it cannot be another writer's
@@ -296,6 +270,8 @@ struct ArchiveWriter::Impl {
   }
 
   void finish() {
+    for (auto& [object, rest] : growing) rest.close(where(object));
+    growing.clear();
     h5::close(file, where());
     if (pen.error != 0) throw Error(ErrorKind::bad_file, where() + std::strerror(pen.error));
     if (fsync(pen.descriptor) != 0 || rename(part.c_str(), path.c_str()) != 0) {
@@ -322,10 +298,6 @@ void ArchiveWriter::dataset(const std::string& path, const at::Tensor& value, co
   const Numbers kind = numbers(value, path);
   const at::Tensor plain = value.detach().to(at::kCPU).resolve_neg().contiguous();
   const h5::Dims dims(plain.sizes().begin(), plain.sizes().end());
-  if (dims.size() > H5S_MAX_RANK) {
-    throw Error(ErrorKind::bad_shape, fmt::format("dataset {} has {} axes; HDF5 allows {}", path,
-                                                  dims.size(), H5S_MAX_RANK));
-  }
   const h5::Session session;
   open().dataset(path, dims, plain.element_size(), kind.on_disk, kind.in_memory, plain.data_ptr(),
                  label);
@@ -345,6 +317,21 @@ void ArchiveWriter::dataset(const std::string& path, const std::vector<std::stri
   const h5::Session session;
   const h5::Handle type = h5::string_type(width, path);
   open().dataset(path, {values.size()}, width, type, type, packed.data(), label);
+}
+
+void ArchiveWriter::reserve(const std::string& path, at::ScalarType dtype,
+                            const std::vector<std::int64_t>& shape, const Label& label) {
+  const h5::Session session;
+  open().reserve(path, dtype, shape, label);
+}
+
+void ArchiveWriter::append(const std::string& path, const at::Tensor& rows) {
+  if (!rows.defined() || rows.dim() == 0) {
+    throw Error(ErrorKind::bad_shape, fmt::format("no rows came for {}", path));
+  }
+  const at::Tensor plain = rows.detach().to(at::kCPU).resolve_neg().contiguous();
+  const h5::Session session;
+  open().append(path, plain);
 }
 
 void ArchiveWriter::attribute(const std::string& path, const std::string& name,

@@ -189,7 +189,8 @@ struct Pattern {
   Slice slice = {};
 };
 
-Pattern parse_pattern(std::string_view text) {
+// In a set, a part of layers without a layer means all of them.
+Pattern parse_pattern(std::string_view text, bool set) {
   Pattern result;
   std::string_view rest = text;
   std::string_view inside;
@@ -205,14 +206,14 @@ Pattern parse_pattern(std::string_view text) {
   const std::string_view name = layered ? rest.substr(dot + 1) : rest;
   result.part = find_part(name);
   if (result.part == nullptr) fail(text, fmt::format("there is no part \"{}\"", name));
-  if (layered != result.part->per_layer) {
+  if (layered != result.part->per_layer && (layered || !set)) {
     fail(text, layered ? fmt::format("{} occurs once, not in every layer", name)
                        : fmt::format("{} needs a layer, as in L3.{}", name, name));
   }
   if (layered) {
     const auto layers = rest.substr(1, dot - 1);
     if (layers != "*") result.layers = parse_indices(layers, text);
-  } else {
+  } else if (!result.part->per_layer) {
     result.layers = std::vector<std::int64_t>{0};
   }
   if (sliced) result.slice = parse_slice(inside, *result.part, text);
@@ -263,7 +264,7 @@ std::string tl_name(const Site& site) {
 
 SlicedSite parse_site(std::string_view text) {
   if (const auto named = parse_tl(text)) return *named;
-  const Pattern pattern = parse_pattern(text);
+  const Pattern pattern = parse_pattern(text, false);
   if (!pattern.layers || pattern.layers->size() != 1) fail(text, "one layer is wanted, not a set");
   return {.site = {.part = pattern.part->part, .layer = static_cast<int>(pattern.layers->front())},
           .slice = pattern.slice};
@@ -278,7 +279,7 @@ std::vector<SlicedSite> parse_sites(std::string_view text, int layers) {
     if (const auto named = parse_tl(item)) {
       sites.push_back(*named);
     } else {
-      Pattern pattern = parse_pattern(item);
+      Pattern pattern = parse_pattern(item, true);
       if (!pattern.layers) {
         pattern.layers.emplace();
         for (int layer = 0; layer < layers; ++layer) pattern.layers->push_back(layer);

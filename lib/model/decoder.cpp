@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "model/attention.h"
 #include "model/mlp.h"
 #include "model/pass.h"
@@ -16,7 +18,7 @@ class Decoder {
       : pass_(inputs, tap), attention_(pass_), config_(pass_.config()), tap_(tap) {}
 
   at::Tensor embed(const at::Tensor& ids) {
-    at::Tensor rows = at::embedding(pass_.weight(Weight::embed), ids);
+    at::Tensor rows = pass_.inputs().model.embed(ids);
     if (config_.embed_scale != 1.0) rows = rows * config_.embed_scale;
     at::Tensor x = tap_({Part::embed}, rows);
     if (config_.positions == Positions::learned) {
@@ -30,7 +32,7 @@ class Decoder {
     const at::Tensor pre = tap_({Part::resid_pre, layer}, stream);
     at::Tensor x = pre + tap_({Part::attn_out, layer}, attention_(layer, pre));
     x = tap_({Part::resid_mid, layer}, x);
-    if (ends_with_attention(layer)) return x;
+    if (ends_with_attention(pass_.inputs().plan, layer)) return x;
     x = x + tap_({Part::mlp_out, layer}, mlp(pass_, layer, config_.parallel ? pre : x));
     return tap_({Part::resid_post, layer}, x);
   }
@@ -46,19 +48,6 @@ class Decoder {
   }
 
  private:
-  // Nobody reads the MLP of the last block of a run that stops there, unless the plan does.
-  bool ends_with_attention(int layer) const {
-    const Plan& plan = pass_.inputs().plan;
-    if (!plan.until || layer + 1 != *plan.until) return false;
-    for (const Part part :
-         {Part::mlp_in, Part::ln2_scale, Part::mlp_pre, Part::mlp_up, Part::mlp_post,
-          Part::router, Part::expert_out, Part::shared_out, Part::ln2_post_scale, Part::mlp_out,
-          Part::resid_post}) {
-      if (tap_.wants({part, layer})) return false;
-    }
-    return true;
-  }
-
   Pass pass_;
   Attention attention_;
   const ModelConfig& config_;
@@ -67,22 +56,54 @@ class Decoder {
 
 }  // namespace
 
+bool ends_with_attention(const Plan& plan, int layer) {
+  if (!plan.until || layer + 1 != *plan.until) return false;
+  const auto after_attention = [&](const auto& item) {
+    return item.site.layer == layer && per_layer(item.site.part) && item.site.part >= Part::mlp_in;
+  };
+  return std::ranges::none_of(plan.record, after_attention) &&
+         std::ranges::none_of(plan.interventions, after_attention);
+}
+
+std::pair<int, int> blocks_of(const DecoderInputs& inputs) {
+  const Plan& plan = inputs.plan;
+  return {plan.restart ? plan.restart->layer : 0,
+          plan.until.value_or(inputs.model.config().layers)};
+}
+
+struct TilePass::Impl {
+  const DecoderInputs& inputs;
+  const Tile& tile;
+  Tap& tap;
+  Decoder decoder;
+  at::Tensor stream = {};
+};
+
+TilePass::TilePass(const DecoderInputs& inputs, const Tile& tile, Tap& tap)
+    : impl_(new Impl{inputs, tile, tap, Decoder(inputs, tap)}) {}
+TilePass::~TilePass() = default;
+
+void TilePass::begin(const at::Tensor& stream) {
+  impl_->stream = impl_->inputs.plan.restart ? stream : impl_->decoder.embed(impl_->tile.ids);
+}
+
+void TilePass::block(int layer) { impl_->stream = impl_->decoder.block(layer, impl_->stream); }
+
+at::Tensor TilePass::end(const at::Tensor& out) {
+  const Plan& plan = impl_->inputs.plan;
+  if (plan.until) return {};
+  const bool wanted = plan.logits == Logits::all || impl_->tap.wants({Part::logits});
+  const at::Tensor logits = impl_->decoder.unembed(impl_->stream, out, wanted);
+  return plan.logits == Logits::all ? logits : at::Tensor();
+}
+
 at::Tensor decode(const DecoderInputs& inputs, const Tile& tile, const at::Tensor& stream,
                   const at::Tensor& out, Tap& tap) {
-  Decoder decoder(inputs, tap);
-  const int last = inputs.plan.until.value_or(inputs.model.config().layers);
-  int layer = 0;
-  at::Tensor x = stream;
-  if (inputs.plan.restart) {
-    layer = inputs.plan.restart->layer;
-  } else {
-    x = decoder.embed(tile.ids);
-  }
-  for (; layer < last; ++layer) x = decoder.block(layer, x);
-  if (inputs.plan.until) return {};
-  const bool wanted = inputs.plan.logits == Logits::all || tap.wants({Part::logits});
-  const at::Tensor logits = decoder.unembed(x, out, wanted);
-  return inputs.plan.logits == Logits::all ? logits : at::Tensor();
+  TilePass pass(inputs, tile, tap);
+  pass.begin(stream);
+  const auto [first, last] = blocks_of(inputs);
+  for (int layer = first; layer < last; ++layer) pass.block(layer);
+  return pass.end(out);
 }
 
 }  // namespace plumb

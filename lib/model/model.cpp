@@ -2,127 +2,222 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
-#include <mutex>
-#include <optional>
+#include <fstream>
 #include <utility>
 #include <vector>
 
 #include "core/parallel.h"
+#include "model/model_impl.h"
 #include "plumb/error.h"
 
 namespace plumb {
 
 namespace {
 
-constexpr std::size_t weight_kinds = static_cast<std::size_t>(Weight::unembed) + 1;
-constexpr std::size_t first_of_experts = static_cast<std::size_t>(Weight::expert_gate);
-constexpr std::size_t kinds_of_experts =
-    static_cast<std::size_t>(Weight::expert_down_bias) - first_of_experts + 1;
+// Reading everything once more for its checksum takes minutes from here on.
+constexpr std::uint64_t most_bytes_hashed = 100'000'000'000;
 
-struct Slot {
-  std::once_flag once;
-  at::Tensor value;
-};
+std::uint64_t stored_bytes(const Checkpoint& checkpoint) {
+  std::uint64_t bytes = 0;
+  for (const TensorInfo& tensor : checkpoint.tensors()) bytes += tensor.bytes;
+  return bytes;
+}
+
+// The config of the first blocks alone.
+ModelConfig cut(const ModelConfig& whole, const std::optional<LayerRange>& layers) {
+  check(whole);
+  if (!layers) return whole;
+  if (layers->first < 0 || layers->last < layers->first || layers->last >= whole.layers) {
+    throw Error(ErrorKind::bad_argument,
+                fmt::format("expected layers of 0-{}, got {}-{}", whole.layers - 1, layers->first,
+                            layers->last));
+  }
+  ModelConfig config = whole;
+  config.layers = layers->last + 1;
+  const auto shorten = [&](auto& list) {
+    if (!list.empty()) list.resize(static_cast<std::size_t>(config.layers));
+  };
+  shorten(config.windows);
+  shorten(config.rope_layers);
+  shorten(config.experts.layers);
+  return config;
+}
 
 }  // namespace
 
-struct Model::Impl {
-  ModelConfig config;
-  Source source;
-  std::string name;
-  std::optional<Checkpoint> checkpoint;
-  LoadOptions options;
-  // Each slot is filled once and then constant.
-  mutable std::vector<Slot> slots;         // [layer][weight kind]
-  mutable std::vector<Slot> expert_slots;  // [layer][kind][expert], of a checkpoint
+std::int64_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  std::int64_t total = 0;
+  std::int64_t resident = 0;
+  return file >> total >> resident ? resident * sysconf(_SC_PAGESIZE) : 0;
+}
 
-  Impl(const ModelConfig& config_, Source source_, std::string name_, const LoadOptions& options_)
-      : config(config_),
-        source(std::move(source_)),
-        name(std::move(name_)),
-        options(options_),
-        slots(static_cast<std::size_t>(config_.layers) * weight_kinds) {
-    check(config);
-    if (options.dtype != at::kFloat && options.dtype != at::kDouble) {
-      throw Error(ErrorKind::unsupported,
-                  "the decoder computes in float32 or float64; choose --dtype f32 or f64");
-    }
-    if (options.threads < 0) {
-      throw Error(
-          ErrorKind::bad_argument,
-          fmt::format("expected a number of threads, 0 = all cores, got {}", options.threads));
-    }
-    if (options.threads == 0) options.threads = physical_cores();
+Model::Impl::Impl(const ModelConfig& whole, Source source_, std::string name_,
+                  std::optional<Checkpoint> checkpoint_, const LoadOptions& options_)
+    : config(cut(whole, options_.layers)),
+      all_layers(whole.layers),
+      source(std::move(source_)),
+      name(std::move(name_)),
+      checkpoint(std::move(checkpoint_)),
+      options(options_),
+      base_bytes(resident_bytes()),
+      store(config, static_cast<std::int64_t>(at::elementSize(options_.dtype)),
+            [this](Weight weight, int layer, int expert) { return read(weight, layer, expert); }) {
+  if (options.dtype != at::kFloat && options.dtype != at::kDouble) {
+    throw Error(ErrorKind::unsupported,
+                "the decoder computes in float32 or float64; choose --dtype f32 or f64");
   }
-
-  void check_layer(int layer) const {
-    if (layer >= 0 && layer < config.layers) return;
+  if (options.threads < 0) {
+    throw Error(
+        ErrorKind::bad_argument,
+        fmt::format("expected a number of threads, 0 = all cores, got {}", options.threads));
+  }
+  if (options.memory < 0) {
     throw Error(ErrorKind::bad_argument,
-                fmt::format("expected a layer of 0-{}, got {}", config.layers - 1, layer));
+                fmt::format("expected bytes of memory, 0 = no bound, got {}", options.memory));
   }
+  if (options.threads == 0) options.threads = physical_cores();
+}
 
-  at::Tensor place(const at::Tensor& value) const {
-    return value.to(at::TensorOptions().dtype(options.dtype).device(options.device)).contiguous();
+void Model::Impl::check_layer(int layer) const {
+  if (layer >= 0 && layer < config.layers) return;
+  throw Error(ErrorKind::bad_argument,
+              fmt::format("expected a layer of 0-{}, got {}", config.layers - 1, layer));
+}
+
+at::Tensor Model::Impl::place(const at::Tensor& value) const {
+  return value.to(at::TensorOptions().dtype(options.dtype).device(options.device)).contiguous();
+}
+
+at::Tensor Model::Impl::read(Weight weight, int layer, int expert) const {
+  if (!checkpoint) {
+    const at::Tensor value = source(weight, layer);
+    return value.defined() ? place(value) : value;
   }
-};
+  if (!checkpoint->has(weight, layer)) return {};
+  return place(expert < 0 ? checkpoint->read(weight, layer, options.dtype)
+                          : checkpoint->read_expert(weight, layer, expert, options.dtype));
+}
+
+at::Tensor Model::Impl::rows(const at::Tensor& ids) const {
+  const at::Tensor here = ids.cpu().contiguous();
+  const auto* id = here.data_ptr<std::int64_t>();
+  const std::lock_guard guard(rows_mutex_);
+  std::vector<std::int64_t> fresh;
+  std::vector<std::int64_t> places(static_cast<std::size_t>(here.numel()));
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const auto [known, is_new] = row_of_.emplace(id[i], static_cast<std::int64_t>(row_of_.size()));
+    if (is_new) fresh.push_back(id[i]);
+    places[i] = known->second;
+  }
+  if (!fresh.empty()) {
+    try {
+      const at::Tensor read = place(checkpoint->read_rows(Weight::embed, fresh, options.dtype));
+      const auto known = static_cast<std::int64_t>(row_of_.size()) - read.size(0);
+      if (!rows_.defined() || rows_.size(0) < known + read.size(0)) {
+        // Twice as many, so that rows are not copied again with every few that come.
+        const at::Tensor larger =
+            at::empty({2 * (known + read.size(0)), read.size(1)}, read.options());
+        if (known > 0) larger.narrow(0, 0, known).copy_(rows_.narrow(0, 0, known));
+        rows_ = larger;
+      }
+      rows_.narrow(0, known, read.size(0)).copy_(read);
+    } catch (...) {
+      for (const std::int64_t unread : fresh) row_of_.erase(unread);
+      throw;
+    }
+  }
+  return rows_.index_select(0, at::tensor(places, at::kLong).to(rows_.device()));
+}
+
+void Model::Impl::forget_rows() const {
+  const std::lock_guard guard(rows_mutex_);
+  row_of_.clear();
+  rows_ = at::Tensor();
+}
+
+Model::Impl::Fit Model::Impl::make_room(const RunCost& cost) const {
+  if (options.memory == 0 || !checkpoint) return Fit::all;
+  const std::int64_t others = base_bytes + cost.activation_bytes + cost.result_bytes;
+  const std::int64_t room = options.memory - others;
+  if (room < cost.tensor_bytes) {
+    constexpr double giga = 1e9;
+    throw Error(
+        ErrorKind::too_large,
+        fmt::format("{:.2f} GB of memory are too few: the largest weight takes {:.2f} GB, what is "
+                    "computed {:.2f} GB, the program {:.2f} GB; allow more, or run fewer or "
+                    "shorter sequences",
+                    static_cast<double>(options.memory) / giga,
+                    static_cast<double>(cost.tensor_bytes) / giga,
+                    static_cast<double>(cost.activation_bytes + cost.result_bytes) / giga,
+                    static_cast<double>(base_bytes) / giga));
+  }
+  store.keep_to(room);
+  if (room >= cost.weight_bytes) return Fit::all;
+  return room >= cost.block_bytes ? Fit::block : Fit::tensor;
+}
 
 Model::Model(const ModelConfig& config, Source source, std::string name, const LoadOptions& options)
-    : impl_(std::make_shared<const Impl>(config, std::move(source), std::move(name), options)) {}
+    : impl_(std::make_shared<const Impl>(config, std::move(source), std::move(name), std::nullopt,
+                                         options)) {}
 
-Model::Model(const Checkpoint& checkpoint, const LoadOptions& options) {
-  const auto source = [checkpoint, dtype = options.dtype](Weight weight, int layer) {
-    return checkpoint.has(weight, layer) ? checkpoint.read(weight, layer, dtype) : at::Tensor();
-  };
-  auto impl = std::make_shared<Impl>(checkpoint.config(), source, checkpoint.name(), options);
-  impl->checkpoint = checkpoint;
-  const auto layers = static_cast<std::size_t>(impl->config.layers);
-  const auto experts = static_cast<std::size_t>(impl->config.experts.count);
-  impl->expert_slots = std::vector<Slot>(layers * kinds_of_experts * experts);
-  impl_ = std::move(impl);
-}
+Model::Model(const Checkpoint& checkpoint, const LoadOptions& options)
+    : impl_(std::make_shared<const Impl>(checkpoint.config(), Source(), checkpoint.name(),
+                                         checkpoint, options)) {}
 
 const ModelConfig& Model::config() const { return impl_->config; }
 const std::string& Model::name() const { return impl_->name; }
-std::string Model::sha256() const {
-  return impl_->checkpoint ? impl_->checkpoint->sha256() : std::string();
-}
+int Model::first_layer() const { return impl_->options.layers ? impl_->options.layers->first : 0; }
+int Model::all_layers() const { return impl_->all_layers; }
+bool Model::whole() const { return impl_->config.layers == impl_->all_layers; }
 at::ScalarType Model::dtype() const { return impl_->options.dtype; }
 at::Device Model::device() const { return impl_->options.device; }
 int Model::threads() const { return impl_->options.threads; }
+std::int64_t Model::memory() const { return impl_->options.memory; }
 
-const at::Tensor& Model::weight(Weight weight, int layer) const {
+std::string Model::sha256() const {
+  const auto& checkpoint = impl_->checkpoint;
+  if (!checkpoint || !whole() || stored_bytes(*checkpoint) > most_bytes_hashed) return {};
+  return checkpoint->sha256();
+}
+
+std::string Model::headers_sha256() const {
+  return impl_->checkpoint ? impl_->checkpoint->headers_sha256() : std::string();
+}
+
+std::uint64_t Model::bytes_read() const {
+  return impl_->checkpoint ? impl_->checkpoint->bytes_read() : 0;
+}
+
+at::Tensor Model::weight(Weight weight, int layer) const {
   impl_->check_layer(layer);
   if (weight == Weight::unembed && impl_->config.tied) weight = Weight::embed;
-  Slot& slot = impl_->slots[static_cast<std::size_t>(layer) * weight_kinds +
-                            static_cast<std::size_t>(weight)];
-  std::call_once(slot.once, [&] {
-    at::Tensor value = impl_->source(weight, layer);
-    if (value.defined()) slot.value = impl_->place(value);
-  });
-  return slot.value;
+  return impl_->store.get(weight, layer);
+}
+
+at::Tensor Model::embed(const at::Tensor& ids) const {
+  const at::Tensor table =
+      impl_->checkpoint ? impl_->store.find(Weight::embed, 0) : weight(Weight::embed);
+  if (table.defined()) {
+    impl_->forget_rows();
+    return at::embedding(table, ids);
+  }
+  std::vector<std::int64_t> shape = ids.sizes().vec();
+  shape.push_back(impl_->config.d_model);
+  return impl_->rows(ids.reshape({-1})).view(shape);
 }
 
 at::Tensor Model::expert_weight(Weight weight, int layer, int expert) const {
   impl_->check_layer(layer);
-  const auto& config = impl_->config;
-  if (!is_per_expert(weight) || expert < 0 || expert >= config.experts.count) {
+  if (!is_per_expert(weight) || expert < 0 || expert >= impl_->config.experts.count) {
     throw Error(ErrorKind::bad_argument,
                 fmt::format("there is no expert {} of {}", expert, weight_name(weight, layer)));
   }
-  if (!impl_->checkpoint) {
-    const at::Tensor& whole = this->weight(weight, layer);
-    return whole.defined() ? whole.select(0, expert) : whole;
-  }
-  if (!impl_->checkpoint->has(weight, layer)) return {};
-  const std::size_t kind = static_cast<std::size_t>(weight) - first_of_experts;
-  const std::size_t row = static_cast<std::size_t>(layer) * kinds_of_experts + kind;
-  Slot& slot = impl_->expert_slots[row * static_cast<std::size_t>(config.experts.count) +
-                                   static_cast<std::size_t>(expert)];
-  std::call_once(slot.once, [&] {
-    slot.value = impl_->place(impl_->checkpoint->read_expert(weight, layer, expert, dtype()));
-  });
-  return slot.value;
+  if (impl_->checkpoint) return impl_->store.get(weight, layer, expert);
+  const at::Tensor whole = this->weight(weight, layer);
+  return whole.defined() ? whole.select(0, expert) : whole;
 }
 
 Model load(const std::filesystem::path& checkpoint, const LoadOptions& options) {

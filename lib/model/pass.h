@@ -13,7 +13,7 @@ class Pass {
   const DecoderInputs& inputs() const { return inputs_; }
   const ModelConfig& config() const { return config_; }
   Tap& tap() { return tap_; }
-  const at::Tensor& weight(Weight weight, int layer = 0) const {
+  at::Tensor weight(Weight weight, int layer = 0) const {
     return inputs_.model.weight(weight, layer);
   }
   /// Whether tensors may be changed in place, as no gradient needs them.

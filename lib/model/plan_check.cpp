@@ -99,15 +99,41 @@ std::string why_absent(const ModelConfig& config, const Site& site) {
   }
 }
 
+// "layers 0-29", or of them those that there are.
+std::string show_loaded(const Model& model) {
+  const std::string all = fmt::format("layers 0-{}", model.all_layers() - 1);
+  if (model.whole() && model.first_layer() == 0) return all;
+  return fmt::format("{}, of which {}-{} were loaded", all, model.first_layer(),
+                     model.config().layers - 1);
+}
+
+// A model of some blocks begins and ends with them.
+void check_loaded(const Model& model, const Plan& plan) {
+  const int first = plan.restart ? plan.restart->layer : 0;
+  if (first < model.first_layer()) {
+    refuse(ErrorKind::bad_argument,
+           fmt::format("a run from block {} needs blocks that are not there: the model has {}; "
+                       "restart at a later block, or load the model from layer 0",
+                       first, show_loaded(model)));
+  }
+  if (!model.whole() && !plan.until && plan.logits == Logits::all) {
+    refuse(ErrorKind::bad_argument,
+           fmt::format("there are no logits without the last block: the model has {}; load it "
+                       "whole, or ask for no logits",
+                       show_loaded(model)));
+  }
+}
+
 class SiteCheck {
  public:
   SiteCheck(const Model& model, const Tokens& tokens, const Plan& plan)
       : config_(model.config()),
         tokens_(tokens),
+        loaded_(show_loaded(model)),
         first_(plan.restart ? plan.restart->layer : 0),
         last_(plan.until.value_or(config_.layers)),
         restarted_(plan.restart.has_value()),
-        whole_(!plan.until.has_value()) {}
+        whole_(!plan.until.has_value() && model.whole()) {}
 
   // Shape of the selected entries.
   std::vector<std::int64_t> operator()(const Site& site, const Slice& where) const {
@@ -167,7 +193,7 @@ class SiteCheck {
     const auto name = to_string(site);
     if (site.layer < 0 || (per_layer(site.part) ? site.layer >= config_.layers : site.layer != 0)) {
       refuse(ErrorKind::bad_argument,
-             fmt::format("{} does not exist: the model has layers 0-{}", name, config_.layers - 1));
+             fmt::format("{} does not exist: the model has {}", name, loaded_));
     }
     if (!has_part(config_, site.part, site.layer)) {
       refuse(ErrorKind::bad_argument,
@@ -186,8 +212,8 @@ class SiteCheck {
     }
     if (!met) {
       refuse(ErrorKind::bad_argument,
-             fmt::format("{} is never reached: the plan runs blocks {} to {} only", to_string(site),
-                         first_, last_ - 1));
+             fmt::format("{} is never reached: the plan runs blocks {} to {} only, of {}",
+                         to_string(site), first_, last_ - 1, loaded_));
     }
   }
 
@@ -218,6 +244,7 @@ class SiteCheck {
 
   const ModelConfig& config_;
   const Tokens& tokens_;
+  std::string loaded_;
   int first_;
   int last_;
   bool restarted_;
@@ -320,6 +347,7 @@ void check(const Model& model, const Tokens& tokens, const Plan& plan) {
         fmt::format("cannot stop before block {}: the run starts at {} and the model has {} blocks",
                     *plan.until, first, config.layers));
   }
+  check_loaded(model, plan);
   const SiteCheck selected(model, tokens, plan);
   std::set<std::pair<Site, std::string>> kept;
   for (const auto& record : plan.record) {

@@ -155,17 +155,57 @@ std::string show_experts(const ModelConfig& config) {
   return text;
 }
 
+std::int64_t elements_of(const ModelConfig& config, Weight weight, int layer) {
+  const std::vector<std::int64_t> shape = weight_shape(config, weight, layer);
+  if (shape.empty()) return 0;
+  std::int64_t elements = 1;
+  for (const std::int64_t size : shape) elements *= size;
+  return elements;
+}
+
 std::int64_t parameters_of(const ModelConfig& config, int layer) {
   std::int64_t parameters = 0;
   for (const Weight weight : all_weights()) {
-    if (!is_per_layer(weight)) continue;
-    const std::vector<std::int64_t> shape = weight_shape(config, weight, layer);
-    if (shape.empty()) continue;
-    std::int64_t elements = 1;
-    for (const std::int64_t size : shape) elements *= size;
-    parameters += elements;
+    if (is_per_layer(weight)) parameters += elements_of(config, weight, layer);
   }
   return parameters;
+}
+
+const char* part_of(Weight weight) {
+  switch (weight) {
+    case Weight::embed: return "embedding";
+    case Weight::pos_embed: return "positions";
+    case Weight::unembed: return "unembedding";
+    case Weight::ln1:
+    case Weight::ln1_bias:
+    case Weight::ln1_post:
+    case Weight::ln2:
+    case Weight::ln2_bias:
+    case Weight::ln2_post:
+    case Weight::q_norm:
+    case Weight::k_norm:
+    case Weight::final_norm:
+    case Weight::final_norm_bias: return "norms";
+    default: break;
+  }
+  if (weight < Weight::ln2) return "attention";
+  return weight < Weight::router ? "mlp" : "experts";
+}
+
+// Of all blocks together, in the order in which a pass meets them.
+std::vector<std::pair<std::string, std::int64_t>> parameters_by_part(const ModelConfig& config) {
+  std::vector<std::pair<std::string, std::int64_t>> parts;
+  for (const char* name :
+       {"embedding", "positions", "attention", "mlp", "experts", "norms", "unembedding"}) {
+    std::int64_t elements = 0;
+    for (const Weight weight : all_weights()) {
+      if (std::string_view(part_of(weight)) != name) continue;
+      const int layers = is_per_layer(weight) ? config.layers : 1;
+      for (int layer = 0; layer < layers; ++layer) elements += elements_of(config, weight, layer);
+    }
+    if (elements > 0) parts.emplace_back(name, elements);
+  }
+  return parts;
 }
 
 }  // namespace
@@ -202,6 +242,7 @@ Inspection look_at(const Checkpoint& checkpoint) {
   for (int layer = 0; layer < config.layers; ++layer) {
     found.parameters_per_block = std::max(found.parameters_per_block, parameters_of(config, layer));
   }
+  found.parameters = parameters_by_part(config);
   for (const TensorInfo& tensor : checkpoint.tensors()) found.stored[tensor.dtype] += tensor.bytes;
   return found;
 }

@@ -5,14 +5,32 @@
 
 namespace plumb {
 
+namespace {
+
+report::Json to_json(const PlannedWork& work) {
+  return {{"command", work.command},
+          {"sequences", work.sequences},
+          {"length", work.length},
+          {"evaluations", work.evaluations},
+          {"weight_bytes", work.weight_bytes},
+          {"activation_bytes", work.activation_bytes},
+          {"result_bytes", work.result_bytes},
+          {"peak_bytes", work.peak_bytes},
+          {"written_bytes", work.written_bytes}};
+}
+
+}  // namespace
+
 std::string inspect_json(const RunInfo& run, const Checkpoint& checkpoint,
-                         const Tokenizer* tokenizer) {
+                         const Tokenizer* tokenizer, const PlannedWork* work) {
   using report::Json;
   const report::Inspection found = report::look_at(checkpoint);
 
   Json json = report::document(run);
   json["format"] = checkpoint.format();
   json["parameters"] = checkpoint.parameters();
+  json["parameters_by_part"] = Json::object();
+  for (const auto& [name, elements] : found.parameters) json["parameters_by_part"][name] = elements;
   json["switches"] = Json::object();
   for (const auto& [name, value] : found.switches) json["switches"][name] = value;
   json["sites"] = Json::array();
@@ -38,11 +56,15 @@ std::string inspect_json(const RunInfo& run, const Checkpoint& checkpoint,
                          {"eos", id(tokenizer->eos())},
                          {"adds_bos", tokenizer->adds_bos()}};
   }
+  json["plan"] = work == nullptr ? Json() : to_json(*work);
   json["inputs"] = nullptr;
   json["conventions"] = {
       {"parameters", "elements that the decoder uses, a tied matrix counted once"},
       {"bytes_per_block",
        "memory that the weights of the largest block take in the dtype of the arithmetic"},
+      {"plan",
+       "evaluations: positions run through one block each; memory in bytes: weights and "
+       "activations in the dtype of the arithmetic, every expert counted; peak of the process"},
       {"sites", "block l's site prints as L<l>.<name>; null where the inputs decide the size"}};
   report::put_end(json, run);
   return report::print(json);

@@ -26,6 +26,7 @@ Json to_json(const SecondarySink& sink);
 /// The keys that every document starts with: plumb, command, model.
 Json document(const RunInfo& run);
 Json inputs_json(const SinkSurvey& survey);
+Json inputs_json(const Inputs& inputs);
 /// "sink", "norm", "loss" and what else a survey holds.
 void put_survey(Json& into, const SinkSurvey& survey);
 /// What the numbers of a survey mean.

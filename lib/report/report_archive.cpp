@@ -105,8 +105,11 @@ void put_provenance(ArchiveWriter& file, const RunInfo& run, const std::string& 
   file.attribute(at, "options", options);
   file.attribute(at, "model", run.model);
   file.attribute(at, "model_sha256", run.sha256);
+  file.attribute(at, "headers_sha256", run.headers_sha256);
   file.attribute(at, "family", run.config.family);
-  file.attribute(at, "layers", std::int64_t{run.config.layers});
+  file.attribute(at, "layers", std::int64_t{run.all_layers});
+  file.attribute(at, "first_layer_loaded", std::int64_t{run.first_layer});
+  file.attribute(at, "last_layer_loaded", std::int64_t{run.config.layers - 1});
   file.attribute(at, "heads", std::int64_t{run.config.heads});
   file.attribute(at, "kv_heads", std::int64_t{run.config.kv_heads});
   file.attribute(at, "d_model", std::int64_t{run.config.d_model});

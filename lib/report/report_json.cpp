@@ -78,11 +78,20 @@ Json document(const RunInfo& run) {
   Json json;
   json["plumb"] = version();
   json["command"] = run.command;
-  json["model"] = {
-      {"name", run.model},         {"sha256", run.sha256},     {"family", config.family},
-      {"layers", config.layers},   {"heads", config.heads},    {"kv_heads", config.kv_heads},
-      {"d_model", config.d_model}, {"d_head", config.d_head},  {"d_mlp", config.d_mlp},
-      {"vocab", config.vocab},     {"context", config.context}};
+  const auto hash = [](const std::string& hex) { return hex.empty() ? Json() : Json(hex); };
+  json["model"] = {{"name", run.model},
+                   {"sha256", hash(run.sha256)},
+                   {"headers_sha256", hash(run.headers_sha256)},
+                   {"family", config.family},
+                   {"layers", run.all_layers},
+                   {"loaded", Json::array({run.first_layer, config.layers - 1})},
+                   {"heads", config.heads},
+                   {"kv_heads", config.kv_heads},
+                   {"d_model", config.d_model},
+                   {"d_head", config.d_head},
+                   {"d_mlp", config.d_mlp},
+                   {"vocab", config.vocab},
+                   {"context", config.context}};
   return json;
 }
 
@@ -93,6 +102,16 @@ Json inputs_json(const SinkSurvey& survey) {
   json["length"] = survey.length;
   json["bos"] = survey.bos ? Json(*survey.bos) : Json(nullptr);
   json["sha256"] = survey.inputs_sha256;
+  return json;
+}
+
+Json inputs_json(const Inputs& inputs) {
+  Json json;
+  json["kind"] = inputs.kind;
+  json["sequences"] = inputs.tokens.batch();
+  json["length"] = inputs.length();
+  json["bos"] = inputs.bos ? Json(*inputs.bos) : Json(nullptr);
+  json["sha256"] = inputs.sha256;
   return json;
 }
 
@@ -141,10 +160,17 @@ Json sink_conventions(const SinkSurvey& survey) {
 void put_end(Json& into, const RunInfo& run) {
   into["files"] = Json::object();
   for (const auto& [what, file] : run.files) into["files"][what] = file;
-  into["run"] = {{"command_line", run.command_line}, {"dtype", run.dtype}, {"device", run.device},
-                 {"threads", run.threads},           {"seed", run.seed},   {"libtorch", run.torch},
-                 {"started", run.started},           {"ended", run.ended}, {"seconds", run.seconds},
-                 {"peak_bytes", run.peak_bytes}};
+  into["run"] = {{"command_line", run.command_line},
+                 {"dtype", run.dtype},
+                 {"device", run.device},
+                 {"threads", run.threads},
+                 {"seed", run.seed},
+                 {"libtorch", run.torch},
+                 {"started", run.started},
+                 {"ended", run.ended},
+                 {"seconds", run.seconds},
+                 {"peak_bytes", run.peak_bytes},
+                 {"bytes_read", run.bytes_read}};
 }
 
 std::string print(const Json& document) {

@@ -35,6 +35,23 @@ std::string show_shape(const std::vector<std::int64_t>& shape,
   return fmt::format("[{}]", fmt::join(parts, ", "));
 }
 
+std::string show_work(const PlannedWork& work) {
+  using namespace report;
+  std::string text = heading(fmt::format("plumb {} would take", work.command));
+  const auto row = [&](const char* name, const std::string& value) {
+    text += fmt::format("  {:<12} {}\n", name, value);
+  };
+  row("inputs", fmt::format("{} sequences of {} positions", show_count(work.sequences),
+                            show_count(work.length)));
+  row("evaluations", show_count(work.evaluations) + " (one position through one block)");
+  row("weights", show_bytes(work.weight_bytes));
+  row("activations", show_bytes(work.activation_bytes));
+  row("results", show_bytes(work.result_bytes));
+  row("peak memory", show_bytes(work.peak_bytes));
+  if (work.written_bytes > 0) row("on disk", show_bytes(work.written_bytes));
+  return text;
+}
+
 }  // namespace
 
 std::string wave_sentence(const WaveReport& wave) {
@@ -54,14 +71,16 @@ std::string wave_sentence(const WaveReport& wave) {
 }
 
 std::string inspect_text(const RunInfo& run, const Checkpoint& checkpoint,
-                         const Tokenizer* tokenizer) {
+                         const Tokenizer* tokenizer, const PlannedWork* work) {
   using namespace report;
   const Inspection found = look_at(checkpoint);
   const std::int64_t block_bytes = found.parameters_per_block * (run.dtype == "f64" ? 8 : 4);
 
   std::string text = show_run(run, nullptr);
-  text += fmt::format("{} file{}, sha256 {}\n", checkpoint.format(),
-                      checkpoint.format() == "gguf" ? "" : "s", run.sha256);
+  text += fmt::format("{} file{}, {} {}\n", checkpoint.format(),
+                      checkpoint.format() == "gguf" ? "" : "s",
+                      run.sha256.empty() ? "weights not hashed; sha256 of the headers" : "sha256",
+                      run.sha256.empty() ? run.headers_sha256 : run.sha256);
   text += heading("Architecture");
   for (const auto& [name, value] : found.switches)
     text += fmt::format("  {:<12} {}\n", name, value);
@@ -71,6 +90,9 @@ std::string inspect_text(const RunInfo& run, const Checkpoint& checkpoint,
   text += fmt::format("  {:<12} {} ({} in {} block)\n", "parameters",
                       show_count(checkpoint.parameters()), show_count(found.parameters_per_block),
                       run.config.experts.layers.empty() ? "each" : "the largest");
+  for (const auto& [name, elements] : found.parameters) {
+    text += fmt::format("  {:<12} {}\n", name, show_count(elements));
+  }
   text += fmt::format("  {:<12} {} in {}\n", "a block", show_bytes(block_bytes), run.dtype);
   for (const auto& [dtype, bytes] : found.stored) {
     text += fmt::format("  {:<12} {}\n", dtype, show_bytes(static_cast<std::int64_t>(bytes)));
@@ -82,11 +104,12 @@ std::string inspect_text(const RunInfo& run, const Checkpoint& checkpoint,
     const auto token = [&](const std::optional<std::int64_t>& id) {
       return id ? fmt::format("{} (id {})", show_token(*id, tokenizer), *id) : std::string("none");
     };
-    text += fmt::format("  byte-level BPE, {} ids; BOS {}{}; EOS {}\n",
-                        show_count(tokenizer->size()), token(tokenizer->bos()),
+    text += fmt::format("  {} ids; BOS {}{}; EOS {}\n", show_count(tokenizer->size()),
+                        token(tokenizer->bos()),
                         tokenizer->adds_bos() ? ", added to every text" : ", not added to texts",
                         token(tokenizer->eos()));
   }
+  if (work != nullptr) text += show_work(*work);
   text += heading("Sites, in the order of the forward pass");
   std::vector<std::vector<std::string>> rows;
   for (const SiteShape& site : found.sites) {

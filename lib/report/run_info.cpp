@@ -28,7 +28,10 @@ RunInfo start_run(const Model& model, std::string command, std::string command_l
   run.command_line = std::move(command_line);
   run.model = model.name();
   run.sha256 = model.sha256();
+  run.headers_sha256 = model.headers_sha256();
   run.config = model.config();
+  run.first_layer = model.first_layer();
+  run.all_layers = model.all_layers();
   run.dtype = model.dtype() == at::kDouble ? "f64" : "f32";
   run.device = model.device().is_cuda() ? "cuda" : "cpu";
   run.threads = model.threads();
@@ -38,10 +41,11 @@ RunInfo start_run(const Model& model, std::string command, std::string command_l
   return run;
 }
 
-void end_run(RunInfo& run) {
+void end_run(RunInfo& run, const Model& model) {
   run.ended = utc_now();
   run.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - run.clock).count();
   run.peak_bytes = peak_memory();
+  run.bytes_read = model.bytes_read();
 }
 
 std::int64_t peak_memory() {

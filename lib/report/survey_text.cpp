@@ -118,7 +118,9 @@ std::string survey_notes(const SinkSurvey& survey, const Tokenizer* tokenizer) {
                     sink.count == 1 ? "" : "s", sink.sink, sink.norm_ratio),
         2, 4);
   }
-  text += fmt::format("  Loss: {} nats per predicted token\n", show_estimate(survey.loss));
+  text += std::isnan(survey.loss.mean)
+              ? "  Loss: not measured, as the last block was not loaded\n"
+              : fmt::format("  Loss: {} nats per predicted token\n", show_estimate(survey.loss));
   return text;
 }
 

@@ -153,7 +153,10 @@ std::string show_run(const RunInfo& run, const SinkSurvey* survey) {
   const ModelConfig& config = run.config;
   std::string text =
       fmt::format("plumb {} {}: {} ({}, {} layers of {} heads, width {})\n", version(), run.command,
-                  run.model, config.family, config.layers, config.heads, config.d_model);
+                  run.model, config.family, run.all_layers, config.heads, config.d_model);
+  if (config.layers < run.all_layers) {
+    text += fmt::format("Loaded: {} only\n", show_layers(run.first_layer, config.layers - 1));
+  }
   if (survey != nullptr) {
     text += fmt::format("{}; {} on {} with {} thread{}, seed {}\n", show_inputs(*survey), run.dtype,
                         run.device, run.threads, run.threads == 1 ? "" : "s", run.seed);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <utility>
 
@@ -92,6 +93,34 @@ std::vector<SecondarySink> find_secondary(const SinkSurvey& survey, const Inputs
   return found;
 }
 
+std::int64_t sequences_per_run(std::int64_t length) {
+  return std::max<std::int64_t>(1, positions_per_chunk / length);
+}
+
+std::vector<std::int64_t> positions_to_profile(std::int64_t shortest) {
+  std::vector<std::int64_t> positions;
+  for (const auto t : profile_candidates) {
+    if (t < shortest) positions.push_back(t);
+  }
+  return positions;
+}
+
+Plan survey_plan(const Model& model, const SinkOptions& options,
+                 const std::vector<std::int64_t>& positions, std::int64_t skip) {
+  const int layers = model.config().layers;
+  Plan plan{.logits = Logits::none};
+  for (int layer = 0; layer < layers; ++layer) {
+    plan.record.push_back(
+        {Site{Part::pattern, layer}, "received", received_by_head(options.queries)});
+  }
+  for (int j = 0; j <= 2 * layers; ++j) {
+    plan.record.push_back({half_layer(j, layers), "norm", stream_norm()});
+    plan.record.push_back({half_layer(j, layers), "states", {}, {.positions = positions}});
+  }
+  if (model.whole()) plan.record.push_back(record_loss(skip));
+  return plan;
+}
+
 // Norms, directions and variances from the kept norms and states.
 void profile(SinkSurvey& survey, const at::Tensor& states, const at::Tensor& valid) {
   survey.p0_norm = survey.norm.select(2, 0).mean(0);
@@ -165,6 +194,24 @@ void check(const SinkOptions& options) {
   within(options.secondary_sink, 0.0, 1.0, "a secondary sink");
 }
 
+RunCost foresee_survey(const Model& model, std::int64_t sequences, std::int64_t length) {
+  const std::vector<std::int64_t> positions = positions_to_profile(length);
+  const Plan plan = survey_plan(model, {}, positions, 0);
+  RunCost cost = foresee(model, std::min(sequences, sequences_per_run(length)), length, plan);
+  const ModelConfig& config = model.config();
+  cost.evaluations = sequences * length * config.layers;
+  const auto kept = static_cast<std::int64_t>(positions.size());
+  // Kept of every sequence: what each key draws in every head, norms and states of half layers.
+  const std::int64_t elements =
+      std::int64_t{config.layers} * config.heads * length +
+      (2 * std::int64_t{config.layers} + 1) * (length + kept * config.d_model);
+  // In the end they are there in pieces, joined, and stacked by layer.
+  constexpr std::int64_t copies = 3;
+  cost.result_bytes +=
+      copies * sequences * elements * static_cast<std::int64_t>(at::elementSize(model.dtype()));
+  return cost;
+}
+
 SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptions& options,
                        const Progress& progress) {
   check(options);
@@ -183,26 +230,13 @@ SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptio
 
   const at::Tensor valid = valid_positions(inputs);
   const auto shortest = valid.sum(1).min().item<std::int64_t>();
-  std::vector<std::int64_t> positions;
-  for (const auto t : profile_candidates) {
-    if (t < shortest) positions.push_back(t);
-  }
+  const std::vector<std::int64_t> positions = positions_to_profile(shortest);
   survey.profile_positions = at::tensor(positions, at::kLong);
-
-  Plan plan{.logits = Logits::none};
-  for (int layer = 0; layer < layers; ++layer) {
-    plan.record.push_back(
-        {Site{Part::pattern, layer}, "received", received_by_head(options.queries)});
-  }
-  for (int j = 0; j <= 2 * layers; ++j) {
-    plan.record.push_back({half_layer(j, layers), "norm", stream_norm()});
-    plan.record.push_back({half_layer(j, layers), "states", {}, {.positions = positions}});
-  }
-  plan.record.push_back(record_loss(inputs.bos ? 1 : 0));
+  const Plan plan = survey_plan(model, options, positions, inputs.bos ? 1 : 0);
 
   Recorded recorded;
   recorded.pieces.resize(plan.record.size());
-  const std::int64_t chunk = std::max<std::int64_t>(1, positions_per_chunk / inputs.length());
+  const std::int64_t chunk = sequences_per_run(inputs.length());
   for (std::int64_t first = 0; first < survey.sequences; first += chunk) {
     if (progress)
       progress("measuring the sink",
@@ -226,7 +260,8 @@ SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptio
   survey.received = received.mean(2);
   std::vector<at::Tensor> norms;
   std::vector<at::Tensor> states;
-  for (std::size_t i = count; i + 1 < kept.size(); i += 2) {
+  const std::size_t streams = count + 2 * (2 * count + 1);
+  for (std::size_t i = count; i < streams; i += 2) {
     norms.push_back(kept[i].to(at::kFloat));
     states.push_back(kept[i + 1].to(at::kFloat));
   }
@@ -235,7 +270,8 @@ SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptio
   const at::Tensor all_states = at::stack(states, 1);
   profile(survey, all_states, valid);
   survey.separability = separability(all_states);
-  survey.loss = bootstrap(kept.back());
+  constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+  survey.loss = model.whole() ? bootstrap(kept.back()) : Estimate{unknown, unknown, unknown};
   survey.waves = find_waves(survey.layer_mean, std::max(options.wave_threshold, 2.0 * survey.null));
   survey.steps = find_steps(survey, layers);
   survey.secondary = find_secondary(survey, inputs);

@@ -29,7 +29,7 @@ TEST(Usage, VersionIsOneLine) {
 TEST(Usage, HelpListsEveryCommandAndEachCommandHasItsOwn) {
   const Outcome top = run_plumb({"--help"});
   EXPECT_EQ(top.code, 0);
-  for (const std::string command : {"convert", "inspect", "p0", "patch", "plant", "sink"}) {
+  for (const std::string command : {"convert", "inspect", "p0", "patch", "plant", "record", "sink"}) {
     EXPECT_NE(top.out.find("\n  " + command + " "), std::string::npos) << command;
     const Outcome own = run_plumb({command, "--help"});
     EXPECT_EQ(own.code, 0);
@@ -41,7 +41,7 @@ TEST(Usage, HelpListsEveryCommandAndEachCommandHasItsOwn) {
 
 TEST(Usage, OffersOnlyFlagsThatMeanSomethingInTheCommand) {
   EXPECT_EQ(run_plumb({"plant", "--help"}).out.find("--threads"), std::string::npos);
-  EXPECT_EQ(run_plumb({"inspect", "--help"}).out.find("--bos"), std::string::npos);
+  EXPECT_EQ(run_plumb({"convert", "--help"}).out.find("--bos"), std::string::npos);
   expect_refusal({"--threads", "2", "plant"}, 2, "--threads means nothing to plumb plant");
 }
 
