@@ -19,10 +19,7 @@ struct ConvertFlags {
 };
 
 at::ScalarType stored_type(const std::string& text) {
-  const std::string name = one_of("--dtype", text, {"f32", "f16", "bf16", "f64"});
-  if (name == "f16") return at::kHalf;
-  if (name == "bf16") return at::kBFloat16;
-  return name == "f64" ? at::kDouble : at::kFloat;
+  return scalar_type(one_of("--dtype", text, {"f32", "f16", "bf16", "f64"}));
 }
 
 int run_convert(const ConvertFlags& flags, const std::string& command_line) {

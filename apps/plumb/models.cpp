@@ -42,7 +42,7 @@ bool is_file(const fs::path& path) {
 
 LoadOptions load_options(const Common& common) {
   LoadOptions options;
-  options.dtype = common.dtype == "f64" ? at::kDouble : at::kFloat;
+  options.dtype = scalar_type(common.dtype);
   options.threads = common.threads;
   options.layers = common.layers;
   options.memory = common.memory;

@@ -31,10 +31,16 @@ void offer_device(CLI::App& app, Common& common) {
 }
 
 void offer_dtype(CLI::App& app, Common& common) {
-  offer(app, "--dtype", "f32|f64", "Precision of the arithmetic (f32)",
+  offer(app, "--dtype", "f32|f64|bf16|f16", "Precision of the arithmetic (f32)",
         [&common](const std::string& text) {
-          common.dtype = one_of("--dtype", text, {"f32", "f64"});
+          common.dtype = one_of("--dtype", text, {"f32", "f64", "bf16", "f16"});
         });
+}
+
+at::ScalarType scalar_type(const std::string& dtype) {
+  if (dtype == "f64") return at::kDouble;
+  if (dtype == "bf16") return at::kBFloat16;
+  return dtype == "f16" ? at::kHalf : at::kFloat;
 }
 
 void offer_threads(CLI::App& app, Common& common) {

@@ -49,6 +49,8 @@ struct Common {
 // Each declares a flag that a command offers only if it has a meaning there.
 void offer_device(CLI::App& app, Common& common);
 void offer_dtype(CLI::App& app, Common& common);
+/// Of "f32", "f64", "bf16" and "f16".
+at::ScalarType scalar_type(const std::string& dtype);
 void offer_threads(CLI::App& app, Common& common);
 void offer_layers(CLI::App& app, Common& common);
 void offer_memory(CLI::App& app, Common& common);

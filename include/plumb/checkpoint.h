@@ -112,12 +112,13 @@ class Checkpoint {
   /// file holds every such weight in its right shape. False for the unembedding of a tied model.
   bool has(Weight weight, int layer = 0) const;
 
-  /// The weight as a fresh contiguous CPU tensor in its canonical shape. dtype is float32, or
-  /// float64 where `dtype` says so. F16, BF16 and F32 are widened exactly; quantised types are
-  /// expanded in float32, as their format defines, whatever `dtype` is; F64 rounds to float32.
+  /// The weight as a fresh contiguous CPU tensor in its canonical shape, as float32, float64,
+  /// bfloat16 or float16. F16, BF16 and F32 are widened exactly; quantised types are expanded in
+  /// float32, as their format defines, whatever `dtype` is; F64 rounds to float32, and the narrow
+  /// types are rounded from float32.
   /// The unembedding of a tied model is its embedding.
   /// Throws bad_argument when `has` is false, bad_file when the weight holds NaN or infinity,
-  /// unsupported when its stored type cannot be read.
+  /// unsupported when its stored type cannot be read or a number lies beyond float16.
   at::Tensor read(Weight weight, int layer = 0, at::ScalarType dtype = at::kFloat) const;
 
   /// One expert's part of a weight that `is_per_expert`, in its canonical shape without the axis of

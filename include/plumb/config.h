@@ -14,7 +14,9 @@ enum class NormPlace { before, after, both };
 /// Rotary, a learned table, a bias on the scores that grows with the distance, or no encoding.
 enum class Positions { rope, learned, alibi, none };
 enum class Activation { silu, gelu, gelu_tanh, relu };
-enum class QkNorm { none, head, whole };  ///< RMSNorm on each head of q and k, or on all at once
+/// RMSNorm on each head of q and k, or on all at once, before rotation; or without gains on each
+/// head after it, in the layers that rotate.
+enum class QkNorm { none, head, whole, rotated };
 enum class RopeScaling { none, linear, dynamic, llama3, yarn, longrope };
 
 /// Rotary position embedding. Tables are always in the half-split (Hugging Face) layout: channel i
@@ -35,18 +37,25 @@ struct Rope {
   /// and of longer ones.
   std::vector<double> short_factors = {};
   std::vector<double> long_factors = {};
+  /// Of layers that do not rotate: the query at position t is multiplied by
+  /// 1 + query_growth log(1 + floor((t + 1) / query_span)); 0 = it is not.
+  double query_growth = 0.0;
+  int query_span = 8192;
 };
 
 /// Mixtures of experts: a router gives each token a probability for every expert, the softmax over
-/// all of them; the token visits the `per_token` most probable, and the MLP's write is the sum of
-/// theirs, each times its probability. An expert is a gated MLP.
+/// all of them or each logit's sigmoid; the token visits the `per_token` most probable, and the
+/// MLP's write is the sum of theirs, each times its probability. An expert is a gated MLP.
 struct Experts {
   int count = 0;           ///< in each sparse layer; 0 = every MLP is dense
   int per_token = 0;       ///< how many a token visits
   int width = 0;           ///< neurons of one expert
   bool normalise = false;  ///< divide the chosen probabilities by their sum
-  /// Neurons of the expert that every token visits, its write times a sigmoid; 0 = none.
-  int shared_width = 0;
+  bool sigmoid = false;    ///< probabilities are sigmoids of the router's logits
+  bool weigh_input =
+      false;             ///< what an expert reads is multiplied by its probability, its write not
+  int shared_width = 0;  ///< neurons of the expert that every token visits; 0 = none
+  bool shared_gated = true;  ///< the shared expert's write is multiplied by a sigmoid
   bool router_bias = false;
   bool biases = false;  ///< of the experts
   /// > 0: an expert's neurons are g sigmoid(alpha g) (u + 1), the gate g being at most `limit` and
@@ -76,25 +85,27 @@ struct ModelConfig {
   bool shared_norm = false;  ///< the MLP reads through `ln1`; parallel blocks only
   Positions positions = Positions::rope;
   Rope rope = {};
-  Rope window_rope = {};    ///< rotation of the layers that have a window; dims 0 = `rope` as well
-  double alibi_bias = 8.0;  ///< alibi: the flattest head's slope is 2 to the power of minus this
+  Rope window_rope = {};     ///< rotation of the layers that have a window; dims 0 = `rope` as well
+  double alibi_bias = 8.0;   ///< alibi: the flattest head's slope is 2 to the power of minus this
+  double alibi_scale = 1.0;  ///< alibi: all slopes are multiplied by this
   std::vector<std::uint8_t> rope_layers =
       {};                         ///< [layers], 0 = no rotation here; empty = all rotate
   std::vector<int> windows = {};  ///< [layers], a query sees its last w keys, 0 = all; empty = all
-  double embed_scale = 1.0;       ///< token embeddings are multiplied by this
-  double attention_scale = 0.0;   ///< factor on the products of q and k; 0 = 1 / sqrt(d_head)
-  double score_cap = 0.0;         ///< scores become cap * tanh(score / cap); 0 = no cap
-  double logit_cap = 0.0;         ///< likewise for the logits
-  double qkv_clip = 0.0;          ///< q, k, v are clamped to +- this after any norm; 0 = no clamp
-  bool sink_logits = false;       ///< each head has a learned score that no key belongs to
-  bool gated_attention = false;   ///< z is multiplied by a sigmoid of the normalised stream
+  bool chunked = false;  ///< it sees those keys before it that lie in its own chunk of w instead
+  double embed_scale = 1.0;      ///< token embeddings are multiplied by this
+  double attention_scale = 0.0;  ///< factor on the products of q and k; 0 = 1 / sqrt(d_head)
+  double score_cap = 0.0;        ///< scores become cap * tanh(score / cap); 0 = no cap
+  double logit_cap = 0.0;        ///< likewise for the logits
+  double qkv_clip = 0.0;         ///< q, k, v are clamped to +- this after any norm; 0 = no clamp
+  bool sink_logits = false;      ///< each head has a learned score that no key belongs to
+  bool gated_attention = false;  ///< z is multiplied by a sigmoid of the normalised stream
   Activation activation = Activation::silu;
   bool gated_mlp = true;  ///< down(act(gate(x)) * up(x)), else down(act(up(x)))
   bool qkv_bias = false;
   bool out_bias = false;
   bool mlp_bias = false;
-  QkNorm qk_norm = QkNorm::none;  ///< before rotation
-  bool tied = true;               ///< the unembedding is the embedding
+  QkNorm qk_norm = QkNorm::none;
+  bool tied = true;  ///< the unembedding is the embedding
   Experts experts = {};
 };
 

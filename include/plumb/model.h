@@ -24,7 +24,10 @@ struct LayerRange {
 };
 
 struct LoadOptions {
-  at::ScalarType dtype = at::kFloat;  ///< arithmetic: kFloat or kDouble
+  /// Of weights, the stream and matrix products: kFloat, kDouble, kBFloat16, or kHalf where the
+  /// device's LibTorch computes in it. Of the last two, sums, norms, scores and patterns are
+  /// float32.
+  at::ScalarType dtype = at::kFloat;
   at::Device device = at::Device(at::kCPU);
   int threads = 0;  ///< 0 = one per physical core
   /// The model then ends after block `last`, has no logits unless that is the checkpoint's last,

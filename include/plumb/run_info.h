@@ -21,7 +21,7 @@ struct RunInfo {
   ModelConfig config = {};
   int first_layer = 0;      ///< of the blocks loaded, the last being that of the config
   int all_layers = 0;       ///< of the checkpoint
-  std::string dtype = {};   ///< "f32" or "f64"
+  std::string dtype = {};   ///< "f32", "f64", "bf16" or "f16"
   std::string device = {};  ///< "cpu" or "cuda"
   int threads = 0;
   int ranks = 1;  ///< processes that shared the work

@@ -50,16 +50,16 @@ enum class Part : std::uint8_t {
   z_gate,     ///< [B, T, H, d_head] sigmoid factor on z; only where attention is gated
   z,          ///< [B, T, H, d_head] pattern times values (times z_gate)
   ln1_post_scale,  ///< [B, T, 1] of the norm on what attention writes; only where there is one
-  head_out,   ///< [B, T, H, d_model] each head's write into the stream, without the output bias;
-              ///< through the norm on the write, its scale being that of the whole write
-  attn_out,   ///< [B, T, d_model] what attention adds to the stream
-  resid_mid,  ///< [B, T, d_model] stream with attention added and without the MLP
-  mlp_in,     ///< [B, T, d_model] stream as the MLP reads it, before the norm
-  ln2_scale,  ///< [B, T, 1]; only where the MLP has a norm on what it reads
-  mlp_pre,    ///< [B, T, d_mlp] argument of the activation (the gate's, where the MLP is gated)
-  mlp_up,     ///< [B, T, d_mlp] the linear factor of a gated MLP
-  mlp_post,   ///< [B, T, d_mlp] neurons: what the down projection reads
-  router,      ///< [B, T, E] probabilities of the experts: the softmax over all, before any choice
+  head_out,    ///< [B, T, H, d_model] each head's write into the stream, without the output bias;
+               ///< through the norm on the write, its scale being that of the whole write
+  attn_out,    ///< [B, T, d_model] what attention adds to the stream
+  resid_mid,   ///< [B, T, d_model] stream with attention added and without the MLP
+  mlp_in,      ///< [B, T, d_model] stream as the MLP reads it, before the norm
+  ln2_scale,   ///< [B, T, 1]; only where the MLP has a norm on what it reads
+  mlp_pre,     ///< [B, T, d_mlp] argument of the activation (the gate's, where the MLP is gated)
+  mlp_up,      ///< [B, T, d_mlp] the linear factor of a gated MLP
+  mlp_post,    ///< [B, T, d_mlp] neurons: what the down projection reads
+  router,      ///< [B, T, E] probabilities of all experts, before any choice
   expert_out,  ///< [B, T, E, d_model] each expert's write, weighted; 0 where it was not chosen
   shared_out,  ///< [B, T, d_model] the shared expert's write, weighted; only where there is one
   ln2_post_scale,  ///< [B, T, 1] of the norm on what the MLP writes; only where there is one

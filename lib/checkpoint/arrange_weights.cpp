@@ -38,8 +38,20 @@ bool scattered(const FileTensor& tensor) {
   });
 }
 
+/// Rows i and i + half of a head become its stored rows 2i and 2i + 1.
+at::Tensor interleave(const at::Tensor& rows, int heads) {
+  std::vector<std::int64_t> shape = rows.sizes().vec();
+  const std::int64_t half = shape.front() / heads / 2;
+  shape.insert(shape.begin(), {heads, 2});
+  shape[2] = half;
+  return rows.reshape(shape).transpose(1, 2).reshape(rows.sizes());
+}
+
 at::Tensor values_of(const Part& part) {
-  const at::Tensor values = part.weight.make().detach().cpu();
+  at::Tensor values = part.weight.make().detach().cpu();
+  if (part.source.interleaved_heads > 0) {
+    values = interleave(values, part.source.interleaved_heads);
+  }
   if (part.source.offset == 0.0) return values;
   return (values.to(at::kDouble) - part.source.offset).to(values.scalar_type());
 }
@@ -137,10 +149,6 @@ std::vector<TensorToWrite> arrange_weights(
     const std::vector<std::int64_t> shape = weight_shape(config, weight, layer);
     if (shape.empty()) return;
     const Source source = family.source(config, weight, layer);
-    if (source.interleaved_heads != 0) {
-      refuse_to_write(fmt::format("family {} stores {} with interleaved rows", family.name,
-                                  weight_name(weight, layer)));
-    }
     const std::string name = weight_name(weight, layer);
     const WeightToWrite given = give(weight, layer);
     const auto put = [&](const std::string& tensor, std::int64_t axis,

@@ -19,6 +19,7 @@
 #include "checkpoint/opened.h"
 #include "checkpoint/printable.h"
 #include "checkpoint/row_reader.h"
+#include "core/precision.h"
 #include "plumb/error.h"
 
 namespace plumb {
@@ -53,8 +54,9 @@ Shape without_experts(const Shape& shape) { return {shape.begin() + 1, shape.end
 
 at::Tensor allocate(const Shape& shape, at::ScalarType dtype, const std::string& what) {
   if (dtype != at::kFloat && dtype != at::kDouble) {
-    throw Error(ErrorKind::bad_argument, fmt::format("{} can be read as float32 or float64, not {}",
-                                                     what, at::toString(dtype)));
+    throw Error(ErrorKind::bad_argument,
+                fmt::format("{} can be read as float32, float64, bfloat16 or float16, not {}", what,
+                            at::toString(dtype)));
   }
   try {
     return at::empty(shape, at::TensorOptions().dtype(dtype));
@@ -62,6 +64,18 @@ at::Tensor allocate(const Shape& shape, at::ScalarType dtype, const std::string&
     throw Error(ErrorKind::too_large,
                 fmt::format("{} of shape {} does not fit the memory", what, shape_text(shape)));
   }
+}
+
+/// Rounded from float32; a number that float16 cannot hold is refused.
+at::Tensor narrowed(const at::Tensor& values, at::ScalarType dtype, const std::string& what) {
+  at::Tensor narrow = values.to(dtype);
+  if (dtype == at::kHalf && !at::isfinite(narrow).all().item<bool>()) {
+    throw Error(ErrorKind::unsupported,
+                fmt::format("{} holds numbers beyond the range of float16; choose --dtype bf16 or "
+                            "f32",
+                            what));
+  }
+  return narrow;
 }
 
 template <class Out>
@@ -216,6 +230,7 @@ at::Tensor Checkpoint::read(Weight weight, int layer, at::ScalarType dtype) cons
     throw Error(ErrorKind::bad_argument,
                 fmt::format("model {} has no weight {}", printable(name()), what));
   }
+  if (is_narrow(dtype)) return narrowed(read(weight, layer, at::kFloat), dtype, what);
   const Source source = impl_->locate(weight, layer);
   at::Tensor values = allocate(shape, dtype, what);
   if (!is_per_expert(weight)) {
@@ -236,6 +251,9 @@ at::Tensor Checkpoint::read_expert(Weight weight, int layer, int expert,
   if (shape.empty() || !is_per_expert(weight) || expert < 0 || expert >= shape.front()) {
     throw Error(ErrorKind::bad_argument,
                 fmt::format("model {} has no {}", printable(name()), what));
+  }
+  if (is_narrow(dtype)) {
+    return narrowed(read_expert(weight, layer, expert, at::kFloat), dtype, what);
   }
   const Shape part = without_experts(shape);
   const at::Tensor values = allocate(part, dtype, what);
@@ -259,6 +277,7 @@ at::Tensor Checkpoint::read_rows(Weight weight, const std::vector<std::int64_t>&
           fmt::format("row {} of {} is asked for, which has {} rows", row, what, shape.front()));
     }
   }
+  if (is_narrow(dtype)) return narrowed(read_rows(weight, rows, at::kFloat), dtype, what);
   const Source source = impl_->locate(weight, 0);
   const StoredTensor& stored = impl_->stored(source.tensor);
   at::Tensor values = allocate({static_cast<std::int64_t>(rows.size()), shape[1]}, dtype, what);

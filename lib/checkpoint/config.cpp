@@ -38,6 +38,10 @@ void check_rope(const Rope& rope, int d_head) {
   need(rope.dims > 0 && rope.dims % 2 == 0 && rope.dims <= d_head,
        fmt::format("rope.dims is {}; it should be even and at most d_head, {}", rope.dims, d_head));
   need(positive(rope.theta), fmt::format("rope.theta is {}; it should be positive", rope.theta));
+  need(zero_or_positive(rope.query_growth),
+       fmt::format("rope.query_growth is {}; 0 means none", rope.query_growth));
+  need(rope.query_span > 0,
+       fmt::format("rope.query_span is {}; it should be positive", rope.query_span));
   if (rope.scaling == RopeScaling::none) return;
   need(positive(rope.factor), fmt::format("rope.factor is {}; it should be positive", rope.factor));
   if (rope.scaling == RopeScaling::linear) return;
@@ -85,6 +89,8 @@ void check_block(const ModelConfig& config) {
   }
   need(positive(config.embed_scale),
        fmt::format("embed_scale is {}; it should be positive", config.embed_scale));
+  need(config.qk_norm != QkNorm::rotated || config.positions == Positions::rope,
+       "qk_norm is rotated, but positions is not rope");
 }
 
 void check_experts(const ModelConfig& config) {
@@ -101,6 +107,8 @@ void check_experts(const ModelConfig& config) {
   need(std::isfinite(experts.limit) && experts.limit >= 0,
        fmt::format("experts.limit is {}; 0 means none", experts.limit));
   need(std::isfinite(experts.alpha), fmt::format("experts.alpha is {}", experts.alpha));
+  need(!experts.weigh_input || !experts.normalise,
+       "experts.weigh_input and experts.normalise are both set; plumb does one of them");
   need(config.gated_mlp, "experts are given, but the MLP is not gated");
   need(config.norm_place == NormPlace::before, "experts are given, but a norm follows the MLP");
   need(experts.layers.empty() || experts.layers.size() == static_cast<std::size_t>(config.layers),
@@ -139,6 +147,8 @@ void check(const ModelConfig& config) {
   if (config.positions == Positions::alibi) {
     need(positive(config.alibi_bias),
          fmt::format("alibi_bias is {}; it should be positive", config.alibi_bias));
+    need(positive(config.alibi_scale),
+         fmt::format("alibi_scale is {}; it should be positive", config.alibi_scale));
   }
   need(config.rope_layers.empty() || config.rope_layers.size() == layers,
        fmt::format("rope_layers has {} entries for {} layers", config.rope_layers.size(), layers));

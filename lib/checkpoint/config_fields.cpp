@@ -53,6 +53,7 @@ const char* name_of(QkNorm norm) {
     case QkNorm::none: return "none";
     case QkNorm::head: return "head";
     case QkNorm::whole: return "whole";
+    case QkNorm::rotated: return "rotated";
   }
   return "none";
 }
@@ -61,6 +62,10 @@ void add_rope(const Rope& rope, const std::string& name, Json& fields) {
   fields[name + ".theta"] = rope.theta;
   fields[name + ".dims"] = rope.dims;
   fields[name + ".scaling"] = name_of(rope.scaling);
+  if (rope.query_growth != 0) {
+    fields[name + ".query_growth"] = rope.query_growth;
+    fields[name + ".query_span"] = rope.query_span;
+  }
   if (rope.scaling == RopeScaling::none) return;
   if (rope.scaling != RopeScaling::longrope) fields[name + ".factor"] = rope.factor;
   if (rope.scaling == RopeScaling::linear) return;
@@ -100,7 +105,10 @@ void add_rare(const ModelConfig& config, Json& fields) {
   add("qkv_clip", config.qkv_clip, plain.qkv_clip);
   add("sink_logits", config.sink_logits, plain.sink_logits);
   add("gated_attention", config.gated_attention, plain.gated_attention);
-  if (config.positions == Positions::alibi) fields["alibi_bias"] = config.alibi_bias;
+  if (config.positions == Positions::alibi) {
+    fields["alibi_bias"] = config.alibi_bias;
+    add("alibi_scale", config.alibi_scale, plain.alibi_scale);
+  }
 }
 
 void add_experts(const ModelConfig& config, Json& fields) {
@@ -110,7 +118,10 @@ void add_experts(const ModelConfig& config, Json& fields) {
   fields["experts.per_token"] = experts.per_token;
   fields["experts.width"] = experts.width;
   fields["experts.normalise"] = experts.normalise;
+  fields["experts.sigmoid"] = experts.sigmoid;
+  fields["experts.weigh_input"] = experts.weigh_input;
   fields["experts.shared_width"] = experts.shared_width;
+  if (experts.shared_width > 0) fields["experts.shared_gated"] = experts.shared_gated;
   fields["experts.router_bias"] = experts.router_bias;
   fields["experts.biases"] = experts.biases;
   fields["experts.limit"] = experts.limit;
@@ -150,6 +161,7 @@ Json config_fields(const ModelConfig& config) {
   const auto& windows = config.windows;
   if (std::any_of(windows.begin(), windows.end(), [](int window) { return window != 0; })) {
     fields["windows"] = windows;
+    if (config.chunked) fields["chunked"] = true;
     if (config.positions == Positions::rope && config.window_rope.dims != 0) {
       add_rope(config.window_rope, "window_rope", fields);
     }

@@ -57,12 +57,13 @@ void widen_to(const StoredTensor& tensor, std::int64_t first, std::int64_t count
     case Storage::q5_k: return expand_blocks<Q5K>(data, first, count, out);
     case Storage::q6_k: return expand_blocks<Q6K>(data, first, count, out);
     case Storage::q8_k: return expand_blocks<Q8K>(data, first, count, out);
+    case Storage::mxfp4: return expand_blocks<MxFp4>(data, first, count, out);
     case Storage::other: break;
   }
   throw Error(
       ErrorKind::unsupported,
       fmt::format("{}: tensor {} is stored as {}, which plumb does not read; it reads F64, "
-                  "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q8_K",
+                  "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q8_K and MXFP4",
                   tensor.file->path().string(), printable(tensor.info.name), tensor.info.dtype));
 }
 

@@ -8,11 +8,13 @@ namespace {
 
 const std::vector<const Family*>& families() {
   static const std::vector<const Family*> all = {
-      &gemma_family,     &gemma2_family,  &gemma3_family, &gpt2_family,      &gpt_neo_family,
-      &gpt_neox_family,  &gpt_oss_family, &llama_family,  &mistral_family,   &mixtral_family,
-      &mpt_family,       &olmo_family,    &olmo2_family,  &olmo3_family,     &olmoe_family,
-      &opt_family,       &phi3_family,    &qwen2_family,  &qwen2_moe_family, &qwen3_family,
-      &qwen3_moe_family, &smollm3_family};
+      &falcon_family,     &gemma_family,     &gemma2_family,      &gemma3_family,
+      &gpt2_family,       &gpt_neo_family,   &gpt_neox_family,    &gpt_oss_family,
+      &llama_family,      &llama4_family,    &llama4_text_family, &mistral_family,
+      &mixtral_family,    &mpt_family,       &olmo_family,        &olmo2_family,
+      &olmo3_family,      &olmoe_family,     &opt_family,         &phi3_family,
+      &qwen2_family,      &qwen2_moe_family, &qwen3_family,       &qwen3_moe_family,
+      &qwen3_next_family, &smollm3_family};
   return all;
 }
 

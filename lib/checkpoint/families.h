@@ -9,6 +9,7 @@
 
 namespace plumb {
 
+extern const Family falcon_family;
 extern const Family gemma_family;
 extern const Family gemma2_family;
 extern const Family gemma3_family;
@@ -17,6 +18,8 @@ extern const Family gpt_neo_family;
 extern const Family gpt_neox_family;
 extern const Family gpt_oss_family;
 extern const Family llama_family;
+extern const Family llama4_family;
+extern const Family llama4_text_family;
 extern const Family mistral_family;
 extern const Family mixtral_family;
 extern const Family mpt_family;
@@ -30,6 +33,7 @@ extern const Family qwen2_family;
 extern const Family qwen2_moe_family;
 extern const Family qwen3_family;
 extern const Family qwen3_moe_family;
+extern const Family qwen3_next_family;
 extern const Family smollm3_family;
 
 /// Null when there is none of that name.

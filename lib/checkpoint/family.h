@@ -25,6 +25,7 @@ struct Source {
   std::int64_t group = 0;     ///< > 0: so many rows from `first` on, again after `stride` rows, ...
   std::int64_t stride = 0;
   double offset = 0.0;  ///< added to every value when read
+  bool flat = false;    ///< a matrix of one row, stored as a vector
 
   bool split() const { return !after_expert.empty(); }
   std::string tensor_of(int expert) const {

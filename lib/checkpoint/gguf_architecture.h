@@ -20,6 +20,7 @@ struct GgufArchitecture {
   void (*read)(const GgufMetadata& metadata, ModelConfig& config);
   /// Corrects the place of a weight, which is `blk.N.` and the common name; null = nothing to do.
   void (*place)(const ModelConfig& config, Weight weight, int layer, Source& source);
+  bool experts = false;  ///< its models may have some
 };
 
 /// Null when there is none of that name.

@@ -67,12 +67,25 @@ void read_windows(const GgufMetadata& metadata, ModelConfig& config, int width, 
   }
 }
 
-/// Mistral's files say that they are Llama's.
+/// Which experts' probabilities are normalised, where no key says: it is what the architecture
+/// does.
+void weigh_experts(const GgufMetadata& metadata, ModelConfig& config, bool normalised) {
+  config.experts.normalise = metadata.flag("expert_weights_norm", normalised);
+  constexpr int softmax = 1;
+  const int gating = metadata.count_or_none("expert_gating_func");
+  if (gating != 0 && gating != softmax) metadata.unhandled("expert_gating_func");
+}
+
+/// Mistral's files say that they are Llama's, and so do Mixtral's.
 void read_llama(const GgufMetadata& metadata, ModelConfig& config) {
   read_llama_like(metadata, config);
   rotate_all(metadata, config);
+  if (config.experts.count > 0) {
+    config.family = "mixtral";
+    weigh_experts(metadata, config, true);
+  }
   if (const int window = metadata.count_or_none("attention.sliding_window")) {
-    config.family = "mistral";
+    if (config.experts.count == 0) config.family = "mistral";
     config.windows.assign(static_cast<std::size_t>(config.layers), window);
   }
 }
@@ -179,19 +192,60 @@ void read_olmo2(const GgufMetadata& metadata, ModelConfig& config) {
   }
 }
 
-constexpr std::array<GgufArchitecture, 13> architectures = {{
+void read_qwen2moe(const GgufMetadata& metadata, ModelConfig& config) {
+  read_llama_like(metadata, config);
+  weigh_experts(metadata, config, false);
+}
+
+void read_qwen3moe(const GgufMetadata& metadata, ModelConfig& config) {
+  read_llama_like(metadata, config);
+  weigh_experts(metadata, config, true);
+}
+
+void read_olmoe(const GgufMetadata& metadata, ModelConfig& config) {
+  read_gguf_rotation(metadata, config);
+  config.qk_norm = QkNorm::whole;
+  config.qkv_clip = metadata.number("attention.clamp_kqv", 0);
+  weigh_experts(metadata, config, false);
+}
+
+/// The unit's constants and the exact range of yarn's correction are those of the models; no key
+/// says them. A window in every second layer from the first on.
+void read_gpt_oss(const GgufMetadata& metadata, ModelConfig& config) {
+  read_gguf_rotation(metadata, config);
+  config.rope.truncate = config.rope.scaling != RopeScaling::yarn;
+  config.sink_logits = true;
+  if (const int window = metadata.count_or_none("attention.sliding_window")) {
+    read_windows(metadata, config, window, 2);
+  }
+  config.experts.normalise = true;
+  config.experts.limit = 7.0;
+  config.experts.alpha = 1.702;
+}
+
+/// The norm on what the MLP reads is called for what it stands after.
+void place_gpt_oss(const ModelConfig&, Weight weight, int layer, Source& source) {
+  if (weight == Weight::ln2)
+    source.tensor = fmt::format("blk.{}.post_attention_norm.weight", layer);
+}
+
+constexpr std::array<GgufArchitecture, 17> architectures = {{
     {"gemma", "gemma", read_gemma, nullptr},
     {"gemma2", "gemma2", read_gemma2, nullptr},
     {"gemma3", "gemma3_text", read_gemma3, nullptr},
     {"gpt2", "gpt2", read_gpt2, place_fused},
     {"gptneox", "gpt_neox", read_gptneox, place_fused},
-    {"llama", "llama", read_llama, place_interleaved},
+    {"gpt-oss", "gpt_oss", read_gpt_oss, place_gpt_oss, true},
+    {"llama", "llama", read_llama, place_interleaved, true},
     {"mpt", "mpt", read_mpt, place_fused},
     {"olmo", "olmo", read_olmo, place_interleaved},
     {"olmo2", "olmo2", read_olmo2, nullptr},
+    {"olmoe", "olmoe", read_olmoe, nullptr, true},
     {"phi3", "phi3", read_phi3, place_phi3},
     {"qwen2", "qwen2", read_llama_like, nullptr},
+    {"qwen2moe", "qwen2_moe", read_qwen2moe, nullptr, true},
     {"qwen3", "qwen3", read_llama_like, nullptr},
+    {"qwen3moe", "qwen3_moe", read_qwen3moe, nullptr, true},
     {"smollm3", "smollm3", read_smollm3, place_interleaved},
 }};
 

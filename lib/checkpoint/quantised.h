@@ -29,6 +29,10 @@ struct Q8Zero : Block<32, 34> {
   static void expand(const std::byte* from, float* to);
 };
 
+struct MxFp4 : Block<32, 17> {
+  static void expand(const std::byte* from, float* to);
+};
+
 struct Q2K : Block<256, 84> {
   static void expand(const std::byte* from, float* to);
 };

@@ -26,6 +26,7 @@ Shape stored_shape(const Source& source, const Shape& canonical) {
   Shape shape = canonical;
   if (source.outputs >= 0) shape.front() = source.outputs;
   if (source.transposed) std::reverse(shape.begin(), shape.end());
+  if (source.flat) shape.erase(shape.begin());
   return shape;
 }
 

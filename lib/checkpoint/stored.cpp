@@ -13,7 +13,7 @@
 namespace plumb {
 
 Storage storage_of(std::string_view dtype) {
-  static constexpr std::array<std::pair<std::string_view, Storage>, 15> table = {{
+  static constexpr std::array<std::pair<std::string_view, Storage>, 16> table = {{
       {"F64", Storage::f64},
       {"F32", Storage::f32},
       {"F16", Storage::f16},
@@ -29,6 +29,7 @@ Storage storage_of(std::string_view dtype) {
       {"Q5_K", Storage::q5_k},
       {"Q6_K", Storage::q6_k},
       {"Q8_K", Storage::q8_k},
+      {"MXFP4", Storage::mxfp4},
   }};
   for (const auto& [name, storage] : table) {
     if (name == dtype) return storage;
@@ -42,7 +43,8 @@ std::int64_t block_elements(Storage storage) {
     case Storage::q4_1:
     case Storage::q5_0:
     case Storage::q5_1:
-    case Storage::q8_0: return 32;
+    case Storage::q8_0:
+    case Storage::mxfp4: return 32;
     case Storage::q2_k:
     case Storage::q3_k:
     case Storage::q4_k:

@@ -30,6 +30,7 @@ enum class Storage {
   q5_k,
   q6_k,
   q8_k,
+  mxfp4,
   other,
 };
 

@@ -143,6 +143,7 @@ std::vector<std::int64_t> weight_shape(const ModelConfig& config, Weight weight,
   const bool writes = config.norm_place != NormPlace::before && config.norm_gain;
   const bool biased = config.norm == Norm::layer && config.norm_bias;
   const bool whole = config.qk_norm == QkNorm::whole;
+  const bool headwise = config.qk_norm == QkNorm::head;
   const Experts& experts = config.experts;
   const bool sparse = is_per_layer(weight) && is_sparse(config, layer);
   const bool gated = !sparse && config.gated_mlp;
@@ -167,10 +168,8 @@ std::vector<std::int64_t> weight_shape(const ModelConfig& config, Weight weight,
     case Weight::q_bias: return when(config.qkv_bias, {queries});
     case Weight::k_bias:
     case Weight::v_bias: return when(config.qkv_bias, {keys});
-    case Weight::q_norm:
-      return when(config.qk_norm != QkNorm::none, {whole ? queries : config.d_head});
-    case Weight::k_norm:
-      return when(config.qk_norm != QkNorm::none, {whole ? keys : config.d_head});
+    case Weight::q_norm: return when(whole || headwise, {whole ? queries : config.d_head});
+    case Weight::k_norm: return when(whole || headwise, {whole ? keys : config.d_head});
     case Weight::sinks: return when(config.sink_logits, {config.heads});
     case Weight::z_gate: return when(config.gated_attention, {queries, d_model});
     case Weight::out: return {d_model, queries};
@@ -190,7 +189,7 @@ std::vector<std::int64_t> weight_shape(const ModelConfig& config, Weight weight,
       return when(sparse && experts.biases, {experts.count, experts.width});
     case Weight::expert_down: return when(sparse, {experts.count, d_model, experts.width});
     case Weight::expert_down_bias: return when(sparse && experts.biases, {experts.count, d_model});
-    case Weight::shared_router: return when(shared, {1, d_model});
+    case Weight::shared_router: return when(shared && experts.shared_gated, {1, d_model});
     case Weight::shared_gate:
     case Weight::shared_up: return when(shared, {experts.shared_width, d_model});
     case Weight::shared_down: return when(shared, {d_model, experts.shared_width});

@@ -83,6 +83,50 @@ Json bos_template(const std::string& bos, std::int64_t id) {
           {"special_tokens", {{bos, {{"id", bos}, {"ids", {id}}, {"tokens", {bos}}}}}}};
 }
 
+Json vocabulary(const TokenizerSpec& spec) {
+  Json vocab = Json::object();
+  for (const auto& [token, id] : spec.vocab) {
+    if (!vocab.emplace(token, id).second) {
+      throw Error(ErrorKind::unsupported,
+                  fmt::format("{}: token {} stands twice in the vocabulary, which tokenizer.json "
+                              "cannot say",
+                              spec.where, printable(token)));
+    }
+  }
+  return vocab;
+}
+
+Json added_tokens(const TokenizerSpec& spec) {
+  std::vector<AddedToken> tokens = spec.added;
+  std::sort(tokens.begin(), tokens.end(),
+            [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+  Json added = Json::array();
+  for (const AddedToken& token : tokens) {
+    added.push_back({{"id", token.id},
+                     {"content", token.content},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", token.normalized},
+                     {"special", token.special}});
+  }
+  return added;
+}
+
+Json byte_model(const TokenizerSpec& spec) {
+  Json merges = Json::array();
+  for (const auto& [left, right] : spec.merges) merges.push_back(left + " " + right);
+  return {{"type", "BPE"},
+          {"dropout", nullptr},
+          {"unk_token", spec.unknown ? Json(*spec.unknown) : Json()},
+          {"continuing_subword_prefix", nullptr},
+          {"end_of_word_suffix", nullptr},
+          {"fuse_unk", spec.fuse_unknown},
+          {"byte_fallback", false},
+          {"ignore_merges", spec.ignore_merges},
+          {"merges", merges}};
+}
+
 std::string text_of(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::strict) + "\n";
 }
@@ -104,58 +148,29 @@ TokenizerFiles of_directory(const fs::path& directory) {
 }  // namespace
 
 Json tokenizer_json(const TokenizerSpec& spec) {
-  if (spec.model != ModelKind::byte_bpe) {
+  const bool bytes = spec.model == ModelKind::byte_bpe;
+  if (!bytes && spec.model != ModelKind::scored_bpe) {
     throw Error(
         ErrorKind::unsupported,
-        fmt::format("{}: its tokenizer is not byte-level BPE, which plumb does not write as "
-                    "tokenizer.json",
+        fmt::format("{}: its tokenizer is neither byte-level nor SentencePiece's BPE, which "
+                    "are what plumb writes as tokenizer.json",
                     spec.where));
   }
-  Json vocab = Json::object();
-  for (const auto& [token, id] : spec.vocab) {
-    if (!vocab.emplace(token, id).second) {
-      throw Error(ErrorKind::unsupported,
-                  fmt::format("{}: token {} stands twice in the vocabulary, which tokenizer.json "
-                              "cannot say",
-                              spec.where, printable(token)));
-    }
-  }
-  Json merges = Json::array();
-  for (const auto& [left, right] : spec.merges) merges.push_back(left + " " + right);
-  std::vector<AddedToken> tokens = spec.added;
-  std::sort(tokens.begin(), tokens.end(),
-            [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
-  Json added = Json::array();
-  for (const AddedToken& token : tokens) {
-    added.push_back({{"id", token.id},
-                     {"content", token.content},
-                     {"single_word", false},
-                     {"lstrip", false},
-                     {"rstrip", false},
-                     {"normalized", token.normalized},
-                     {"special", token.special}});
-  }
-  return {{"version", "1.0"},
-          {"truncation", nullptr},
-          {"padding", nullptr},
-          {"added_tokens", added},
-          {"normalizer", spec.nfc ? Json{{"type", "NFC"}} : Json()},
-          {"pre_tokenizer", pre_tokenizer(spec)},
-          {"post_processor", spec.adds_bos && spec.bos
-                                 ? bos_template(content_of(spec, *spec.bos), *spec.bos)
-                                 : byte_level(false, true)},
-          {"decoder", byte_level(true, true)},
-          {"model",
-           {{"type", "BPE"},
-            {"dropout", nullptr},
-            {"unk_token", spec.unknown ? Json(*spec.unknown) : Json()},
-            {"continuing_subword_prefix", nullptr},
-            {"end_of_word_suffix", nullptr},
-            {"fuse_unk", spec.fuse_unknown},
-            {"byte_fallback", false},
-            {"ignore_merges", spec.ignore_merges},
-            {"vocab", vocab},
-            {"merges", merges}}}};
+  Json model = bytes ? byte_model(spec) : sentencepiece_model_json(spec);
+  model["vocab"] = vocabulary(spec);
+  const Json nfc = spec.nfc ? Json{{"type", "NFC"}} : Json();
+  const Json plain = bytes ? byte_level(false, true) : Json();
+  return {
+      {"version", "1.0"},
+      {"truncation", nullptr},
+      {"padding", nullptr},
+      {"added_tokens", added_tokens(spec)},
+      {"normalizer", bytes ? nfc : sentencepiece_normalizer_json(spec)},
+      {"pre_tokenizer", bytes ? pre_tokenizer(spec) : Json()},
+      {"post_processor",
+       spec.adds_bos && spec.bos ? bos_template(content_of(spec, *spec.bos), *spec.bos) : plain},
+      {"decoder", bytes ? byte_level(true, true) : sentencepiece_decoder_json(spec)},
+      {"model", model}};
 }
 
 Json tokenizer_config_json(const TokenizerSpec& spec, int context) {

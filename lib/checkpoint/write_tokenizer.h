@@ -18,9 +18,15 @@ struct FileToWrite {
   std::string text = {};
 };
 
-/// `tokenizer.json` of a byte-level BPE tokenizer: splits the text as plumb does. Throws
-/// unsupported for a chain of steps that the format cannot say.
+/// `tokenizer.json` of a byte-level BPE tokenizer, or of SentencePiece's BPE as a GGUF file holds
+/// it: splits the text as plumb does. Throws unsupported for what the format cannot say.
 Json tokenizer_json(const TokenizerSpec& spec);
+
+/// The parts of it in which SentencePiece's BPE differs: the model without its vocabulary, with
+/// ranks in place of scores; the normalizer; the decoder.
+Json sentencepiece_model_json(const TokenizerSpec& spec);
+Json sentencepiece_normalizer_json(const TokenizerSpec& spec);
+Json sentencepiece_decoder_json(const TokenizerSpec& spec);
 
 /// `tokenizer_config.json`: names of the special tokens, whether a BOS is put in front.
 Json tokenizer_config_json(const TokenizerSpec& spec, int context);

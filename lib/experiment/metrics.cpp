@@ -6,6 +6,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/precision.h"
 #include "core/random.h"
 
 namespace plumb {
@@ -24,13 +25,13 @@ at::Tensor token_loss(const at::Tensor& logits, const at::Tensor& ids) {
   const auto predicted = logits.size(1) - 1;
   const at::Tensor targets = ids.narrow(1, 1, predicted).reshape({-1, 1});
   const at::Tensor rows = logits.narrow(1, 0, predicted).reshape({-1, logits.size(2)});
-  const at::Tensor right = rows.gather(1, targets).squeeze(1);
+  const at::Tensor right = widened(rows.gather(1, targets).squeeze(1));
   std::vector<at::Tensor> totals;
   for (std::int64_t first = 0; first < rows.size(0); first += loss_rows) {
-    totals.push_back(
-        rows.narrow(0, first, std::min(loss_rows, rows.size(0) - first)).logsumexp({1}));
+    const auto count = std::min(loss_rows, rows.size(0) - first);
+    totals.push_back(widened(rows.narrow(0, first, count)).logsumexp({1}));
   }
-  if (totals.empty()) return at::zeros({logits.size(0), 0}, logits.options());
+  if (totals.empty()) return at::zeros({logits.size(0), 0}, right.options());
   return (at::cat(totals) - right).view({logits.size(0), predicted});
 }
 
@@ -38,8 +39,8 @@ at::Tensor logit_diff(const at::Tensor& logits, const at::Tensor& positions,
                       const at::Tensor& right, const at::Tensor& wrong) {
   const at::Tensor sequences = at::arange(logits.size(0), positions.options());
   const at::Tensor rows = logits.index({sequences, positions});
-  return rows.gather(1, right.unsqueeze(1)).squeeze(1) -
-         rows.gather(1, wrong.unsqueeze(1)).squeeze(1);
+  return widened(rows.gather(1, right.unsqueeze(1)).squeeze(1)) -
+         widened(rows.gather(1, wrong.unsqueeze(1)).squeeze(1));
 }
 
 Record record_loss(std::int64_t skip) {

@@ -106,10 +106,12 @@ at::Tensor Attention::queries_or_keys(int layer, const at::Tensor& in, bool quer
   x = x.view({in.size(0), in.size(1), queries ? config_.heads : config_.kv_heads, config_.d_head});
   if (config_.qk_norm == QkNorm::head) x = pass_.rms_norm(x, gain);
   if (config_.qkv_clip > 0) x = x.clamp(-config_.qkv_clip, config_.qkv_clip);
-  if (!rotates(layer)) return x;
-  return windowed(layer) && config_.window_rope.dims > 0
-             ? rotate(x, pass_.inputs().window_rope, config_.window_rope.dims)
-             : rotate(x, pass_.inputs().rope, config_.rope.dims);
+  const DecoderInputs& inputs = pass_.inputs();
+  if (!rotates(layer)) return queries ? Pass::scaled(x, inputs.rope.growth) : x;
+  x = windowed(layer) && config_.window_rope.dims > 0
+          ? rotate(x, inputs.window_rope, config_.window_rope.dims)
+          : rotate(x, inputs.rope, config_.rope.dims);
+  return config_.qk_norm == QkNorm::rotated ? pass_.rms_norm(x, {}) : x;
 }
 
 // Scores, pattern and weighted values; a key head serves its G query heads in one product.
@@ -121,15 +123,17 @@ at::Tensor Attention::mix(int layer, const at::Tensor& q, const at::Tensor& k,
   const std::int64_t K = config_.kv_heads;
   const std::int64_t G = H / K;
   const std::int64_t d_head = config_.d_head;
-  const at::Tensor queries = (q * factor()).permute({0, 2, 1, 3}).reshape({B * K, G * T, d_head});
-  const at::Tensor keys = k.permute({0, 2, 3, 1}).reshape({B * K, d_head, T});
-  const at::Tensor values = v.permute({0, 2, 1, 3}).reshape({B * K, T, d_head});
+  const at::Tensor queries =
+      (widened(q) * factor()).permute({0, 2, 1, 3}).reshape({B * K, G * T, d_head});
+  const at::Tensor keys = widened(k).permute({0, 2, 3, 1}).reshape({B * K, d_head, T});
+  const at::Tensor values = widened(v).permute({0, 2, 1, 3}).reshape({B * K, T, d_head});
   const at::Tensor products = pass_.batched_product(queries, keys).view({B, H, T, T});
   const at::Tensor weights = pattern(layer, products, score_bias(layer, T, q));
   return pass_.batched_product(weights.reshape({B * K, G * T, T}), values)
       .view({B, H, T, d_head})
       .permute({0, 2, 1, 3})
-      .contiguous();
+      .contiguous()
+      .to(v.scalar_type());
 }
 
 at::Tensor Attention::pattern(int layer, at::Tensor products, const at::Tensor& bias) {
@@ -154,12 +158,18 @@ const at::Tensor& Attention::score_bias(int layer, std::int64_t T, const at::Ten
       at::arange(T, at::TensorOptions().dtype(at::kLong).device(like.device()));
   const at::Tensor distance = index.unsqueeze(1) - index.unsqueeze(0);
   at::Tensor hidden = distance < 0;
-  if (window > 0) hidden = hidden.logical_or(distance >= window);
-  at::Tensor seen = at::zeros({T, T}, like.options());
+  if (window > 0) {
+    const at::Tensor chunk = index.div(window, "floor");
+    hidden = hidden.logical_or(config_.chunked ? chunk.unsqueeze(1).ne(chunk.unsqueeze(0))
+                                               : distance >= window);
+  }
+  const at::ScalarType type = sum_type(like.scalar_type());
+  at::Tensor seen = at::zeros({T, T}, like.options().dtype(type));
   if (config_.positions == Positions::alibi) {
     const at::Tensor place = pass_.inputs().positions.to(at::kDouble);
-    const at::Tensor slopes = alibi_slopes(config_.heads, config_.alibi_bias).to(like.device());
-    seen = (slopes * (place.unsqueeze(0) - place.unsqueeze(1))).to(like.scalar_type());
+    const at::Tensor slopes =
+        alibi_slopes(config_.heads, config_.alibi_bias).mul(config_.alibi_scale).to(like.device());
+    seen = (slopes * (place.unsqueeze(0) - place.unsqueeze(1))).to(type);
   }
   bias_ = seen.masked_fill(hidden, -std::numeric_limits<double>::infinity());
   bias_window_ = window;
@@ -175,16 +185,16 @@ at::Tensor Attention::write(int layer, const at::Tensor& z) {
       pass_.write_factor(whole, {Part::ln1_post_scale, layer}, Weight::ln1_post, layer);
   if (tap_.wants({Part::head_out, layer})) {
     at::Tensor heads = head_outputs(layer, z);
-    if (factor.defined()) heads = heads * factor.unsqueeze(2);
+    if (factor.defined()) heads = Pass::scaled(heads, factor.unsqueeze(2));
     heads = tap_({Part::head_out, layer}, heads);
     if (tap_.edits({Part::head_out, layer})) {
       const at::Tensor sum = heads.sum(2);
       const at::Tensor& bias = pass_.weight(Weight::out_bias, layer);
       if (!bias.defined()) return sum;
-      return sum + (factor.defined() ? bias * factor : bias);
+      return (sum + (factor.defined() ? bias * factor : bias)).to(sum.scalar_type());
     }
   }
-  return factor.defined() ? whole * factor : whole;
+  return Pass::scaled(whole, factor);
 }
 
 // [B, T, H, d_model]
@@ -193,9 +203,10 @@ at::Tensor Attention::head_outputs(int layer, const at::Tensor& z) const {
   const at::Tensor out =
       pass_.weight(Weight::out, layer).view({config_.d_model, H, config_.d_head});
   const at::Tensor rows = z.reshape({-1, H, config_.d_head}).transpose(0, 1);
-  return at::bmm(rows, out.permute({1, 2, 0}))
+  return at::bmm(widened(rows), widened(out).permute({1, 2, 0}))
       .transpose(0, 1)
-      .reshape({z.size(0), z.size(1), H, config_.d_model});
+      .reshape({z.size(0), z.size(1), H, config_.d_model})
+      .to(z.scalar_type());
 }
 
 }  // namespace plumb

@@ -23,6 +23,8 @@ class Attention {
   at::Tensor values(int layer, const at::Tensor& in) const;
   /// What the products of queries and keys are multiplied by.
   double factor() const;
+  // Of narrow q, k and v, scores and pattern are float32, and z is summed in it.
+
   /// [T, T], or [H, T, T] with alibi: what is added to the scores; -infinity hides a key.
   const at::Tensor& score_bias(int layer, std::int64_t T, const at::Tensor& like);
   /// Attention probabilities of products [B, H, query, key], which it may overwrite.

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "core/precision.h"
+
 namespace plumb {
 
 Rows::Rows(const DecoderInputs& inputs, const at::Tensor& like)
@@ -15,6 +17,11 @@ Rows::Rows(const DecoderInputs& inputs, const at::Tensor& like)
 at::Tensor mix(Attention& attention, int layer, const at::Tensor& q, const at::Tensor& k,
                const at::Tensor& v, const at::Tensor& past_k, const at::Tensor& past_v,
                const at::Tensor& bias) {
+  if (is_narrow(q.scalar_type())) {
+    return mix(attention, layer, widened(q), widened(k), widened(v), widened(past_k),
+               widened(past_v), bias)
+        .to(q.scalar_type());
+  }
   const auto B = q.size(0);
   const auto n = q.size(1);
   const auto Q = q.size(2);

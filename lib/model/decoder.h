@@ -14,7 +14,7 @@ namespace plumb {
 struct DecoderInputs {
   const Model& model;
   const Plan& plan;
-  RopeTable rope = {};         ///< where the model rotates
+  RopeTable rope = {};         ///< of the layers, where the model rotates
   RopeTable window_rope = {};  ///< where layers with a window rotate in their own way
   at::Tensor positions = {};   ///< [T] int64
   bool lone = false;           ///< the run has one tile: share its matrix products among threads

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "core/precision.h"
 #include "model/branch_rows.h"
 #include "model/mlp.h"
 
@@ -43,7 +44,9 @@ at::Tensor places(const std::vector<Branch>& branches) {
 
 RopeTable take(const RopeTable& table, const at::Tensor& rows) {
   if (!table.cos.defined()) return {};
-  return {.cos = table.cos.index_select(0, rows), .sin = table.sin.index_select(0, rows)};
+  return {.cos = table.cos.index_select(0, rows),
+          .sin = table.sin.index_select(0, rows),
+          .growth = table.growth.defined() ? table.growth.index_select(0, rows) : table.growth};
 }
 
 // [1, R, heads, d_head] to [B, n, N, heads, d_head] of each branch.
@@ -288,7 +291,8 @@ at::Tensor Follower::logits_of(const at::Tensor& stream, const at::Tensor& ids) 
   const at::Tensor directions = model_.weight(Weight::unembed)
                                     .index_select(0, ids.reshape({-1}))
                                     .view({ids.size(0), ids.size(1), stream.size(-1)});
-  return rows.pass().soft_cap(at::bmm(directions, final_norm(stream).unsqueeze(2)).squeeze(2),
+  const at::Tensor normed = widened(final_norm(stream)).unsqueeze(2);
+  return rows.pass().soft_cap(at::bmm(widened(directions), normed).squeeze(2),
                               model_.config().logit_cap);
 }
 

@@ -30,9 +30,11 @@ class Mixture {
         layer_(layer),
         x_(normed.reshape({-1, normed.size(-1)})) {}
 
-  // [N, E], the softmax over all experts.
+  // [N, E], of all experts.
   at::Tensor probabilities() const {
-    return at::softmax(pass_.project(x_, Weight::router, Weight::router_bias, layer_), -1);
+    const at::Tensor logits =
+        widened(pass_.project(x_, Weight::router, Weight::router_bias, layer_));
+    return experts_.sigmoid ? at::sigmoid(logits) : at::softmax(logits, -1);
   }
 
   // Reads which experts the probabilities choose.
@@ -63,20 +65,20 @@ class Mixture {
 
   // [N, d_model], the sum of the writes of the chosen experts.
   at::Tensor sum() const {
-    const at::Tensor result = at::zeros_like(x_);
+    const at::Tensor result = at::zeros(x_.sizes(), sums());
     each_write([&](const Visits& visits, const at::Tensor& write) {
-      result.index_add_(0, visits.tokens, write);
+      result.index_add_(0, visits.tokens, widened(write));
     });
-    return result;
+    return result.to(x_.scalar_type());
   }
 
   // [N, E, d_model]
   at::Tensor writes() const {
-    const at::Tensor result = at::zeros({x_.size(0) * experts_.count, x_.size(1)}, x_.options());
+    const at::Tensor result = at::zeros({x_.size(0) * experts_.count, x_.size(1)}, sums());
     each_write([&](const Visits& visits, const at::Tensor& write) {
-      result.index_add_(0, visits.tokens * experts_.count + visits.expert, write);
+      result.index_add_(0, visits.tokens * experts_.count + visits.expert, widened(write));
     });
-    return result.view({x_.size(0), experts_.count, x_.size(1)});
+    return result.view({x_.size(0), experts_.count, x_.size(1)}).to(x_.scalar_type());
   }
 
   // [N, d_model]
@@ -84,17 +86,20 @@ class Mixture {
     const at::Tensor gate = project(x_, Weight::shared_gate);
     const at::Tensor post =
         activate(pass_.config().activation, gate) * project(x_, Weight::shared_up);
-    return at::sigmoid(project(x_, Weight::shared_router)) * project(post, Weight::shared_down);
+    const at::Tensor write = project(post, Weight::shared_down);
+    return experts_.shared_gated ? at::sigmoid(project(x_, Weight::shared_router)) * write : write;
   }
 
  private:
+  at::TensorOptions sums() const { return x_.options().dtype(sum_type(x_.scalar_type())); }
+
   at::Tensor project(const at::Tensor& x, Weight weight) const {
     return pass_.linear(x, pass_.weight(weight, layer_), {});
   }
 
   at::Tensor expert(const at::Tensor& x, int expert, Weight weight, Weight bias) const {
-    return at::linear(x, model_.expert_weight(weight, layer_, expert),
-                      model_.expert_weight(bias, layer_, expert));
+    return Pass::affine(x, model_.expert_weight(weight, layer_, expert),
+                        model_.expert_weight(bias, layer_, expert));
   }
 
   at::Tensor neurons(at::Tensor gate, at::Tensor up) const {
@@ -106,12 +111,14 @@ class Mixture {
 
   // One expert's weighted writes, a row for each of its tokens.
   at::Tensor write(const Visits& visits) const {
-    const at::Tensor x = x_.index_select(0, visits.tokens);
+    const at::Tensor weight = weights_.index_select(0, visits.places).unsqueeze(1);
+    at::Tensor x = x_.index_select(0, visits.tokens);
+    if (experts_.weigh_input) x = Pass::scaled(x, weight);
     const int e = visits.expert;
     const at::Tensor post = neurons(expert(x, e, Weight::expert_gate, Weight::expert_gate_bias),
                                     expert(x, e, Weight::expert_up, Weight::expert_up_bias));
-    return expert(post, e, Weight::expert_down, Weight::expert_down_bias) *
-           weights_.index_select(0, visits.places).unsqueeze(1);
+    const at::Tensor result = expert(post, e, Weight::expert_down, Weight::expert_down_bias);
+    return experts_.weigh_input ? result : result * weight;
   }
 
   // Calls `take` with the writes of one expert after another. The experts of a lone tile are shared

@@ -51,7 +51,7 @@ at::Tensor mlp(Pass& pass, int layer, const at::Tensor& stream) {
       pass.project(tap({Part::mlp_post, layer}, post), Weight::down, Weight::down_bias, layer);
   const at::Tensor factor =
       pass.write_factor(written, {Part::ln2_post_scale, layer}, Weight::ln2_post, layer);
-  return factor.defined() ? written * factor : written;
+  return Pass::scaled(written, factor);
 }
 
 }  // namespace plumb

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "model/arithmetic.h"
 #include "model/model_impl.h"
 #include "plumb/error.h"
 
@@ -65,10 +66,7 @@ Model::Impl::Impl(const ModelConfig& whole, Source source_, std::string name_,
       base_bytes(resident_bytes()),
       store(config, static_cast<std::int64_t>(at::elementSize(options_.dtype)),
             [this](Weight weight, int layer, int expert) { return read(weight, layer, expert); }) {
-  if (options.dtype != at::kFloat && options.dtype != at::kDouble) {
-    throw Error(ErrorKind::unsupported,
-                "the decoder computes in float32 or float64; choose --dtype f32 or f64");
-  }
+  check_arithmetic(options.dtype, options.device);
   if (options.threads < 0) {
     throw Error(
         ErrorKind::bad_argument,

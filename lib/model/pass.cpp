@@ -17,21 +17,25 @@ namespace {
 constexpr std::int64_t rows_per_piece = 1024;
 constexpr std::int64_t columns_per_piece = 384;
 
+// Not every processor's products of narrow numbers are summed in float32; those of GPUs are.
+bool widens(const at::Tensor& x) { return is_narrow(x.scalar_type()) && x.device().is_cpu(); }
+
 }  // namespace
 
 at::Tensor Pass::inverse_rms(const at::Tensor& x) const {
-  return (x.square().mean(-1, true) + config_.norm_eps).rsqrt();
+  return (widened(x).square().mean(-1, true) + config_.norm_eps).rsqrt();
 }
 
 at::Tensor Pass::normalise(const at::Tensor& x, Site scale_site, Weight gain, Weight bias,
                            int layer, bool record) {
-  const at::Tensor y = config_.norm == Norm::layer ? x - x.mean(-1, true) : x;
+  const at::Tensor wide = widened(x);
+  const at::Tensor y = config_.norm == Norm::layer ? wide - wide.mean(-1, true) : wide;
   at::Tensor scale = inverse_rms(y);
   scale = record ? tap_(scale_site, scale) : tap_.edit(scale_site, scale);
   at::Tensor result = y * scale;
   if (const at::Tensor& factor = weight(gain, layer); factor.defined()) result = result * factor;
   if (const at::Tensor& shift = weight(bias, layer); shift.defined()) result = result + shift;
-  return result;
+  return result.to(x.scalar_type());
 }
 
 at::Tensor Pass::write_factor(const at::Tensor& written, Site scale_site, Weight gain, int layer) {
@@ -42,21 +46,27 @@ at::Tensor Pass::write_factor(const at::Tensor& written, Site scale_site, Weight
 }
 
 at::Tensor Pass::rms_norm(const at::Tensor& x, const at::Tensor& gain) const {
-  return x * inverse_rms(x) * gain;
+  const at::Tensor result = widened(x) * inverse_rms(x);
+  return (gain.defined() ? result * gain : result).to(x.scalar_type());
 }
 
 at::Tensor Pass::soft_cap(at::Tensor x, double cap) const {
   if (cap == 0.0) return x;
+  if (is_narrow(x.scalar_type())) {
+    const at::Tensor capped = (widened(x) / cap).tanh() * cap;
+    return in_place() ? x.copy_(capped) : capped.to(x.scalar_type());
+  }
   return in_place() ? x.div_(cap).tanh_().mul_(cap) : (x / cap).tanh() * cap;
 }
 
 at::Tensor Pass::linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                         const at::Tensor& out) const {
-  if (!inputs_.lone && !out.defined()) return at::linear(x, weight, bias);
+  if (!inputs_.lone && !out.defined()) return affine(x, weight, bias);
   std::vector<std::int64_t> shape = x.sizes().vec();
   shape.back() = weight.size(0);
   const at::Tensor result = out.defined() ? out : at::empty(shape, x.options());
-  const at::Tensor from = x.reshape({-1, x.size(-1)});
+  const bool wide = widens(x);
+  const at::Tensor from = wide ? widened(x).reshape({-1, x.size(-1)}) : x.reshape({-1, x.size(-1)});
   const at::Tensor into = result.view({-1, weight.size(0)});
   const std::int64_t rows = from.size(0);
   const std::int64_t columns = into.size(1);
@@ -71,13 +81,22 @@ at::Tensor Pass::linear(const at::Tensor& x, const at::Tensor& weight, const at:
     const std::int64_t count = std::min(width, columns - column);
     const at::Tensor b = weight.narrow(0, column, count).t();
     at::Tensor part = into.narrow(0, row, a.size(0)).narrow(1, column, count);
-    if (bias.defined()) {
+    if (wide) {
+      const at::Tensor product = at::mm(a, widened(b));
+      part.copy_(bias.defined() ? product + bias.narrow(0, column, count) : product);
+    } else if (bias.defined()) {
       at::addmm_out(part, bias.narrow(0, column, count), a, b);
     } else {
       at::mm_out(part, a, b);
     }
   });
   return result;
+}
+
+at::Tensor Pass::affine(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (!widens(x)) return at::linear(x, weight, bias);
+  const at::Tensor wide_bias = bias.defined() ? widened(bias) : bias;
+  return at::linear(widened(x), widened(weight), wide_bias).to(x.scalar_type());
 }
 
 at::Tensor Pass::batched_product(const at::Tensor& a, const at::Tensor& b) const {

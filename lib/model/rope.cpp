@@ -6,6 +6,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/precision.h"
+
 namespace plumb {
 
 namespace {
@@ -54,6 +56,16 @@ double dynamic_theta(const Rope& rope, std::int64_t length) {
   return rope.theta * std::pow(stretch, rope.dims / (rope.dims - 2.0));
 }
 
+at::Tensor query_growth(const Rope& rope, const std::vector<std::int64_t>& positions) {
+  std::vector<double> factors;
+  factors.reserve(positions.size());
+  for (const std::int64_t position : positions) {
+    const auto spans = static_cast<double>((position + 1) / rope.query_span);
+    factors.push_back(1.0 + rope.query_growth * std::log1p(spans));
+  }
+  return at::tensor(factors, at::kDouble).view({-1, 1, 1});
+}
+
 }  // namespace
 
 RopeTable make_rope_table(const Rope& rope, const std::vector<std::int64_t>& positions,
@@ -84,7 +96,10 @@ RopeTable make_rope_table(const Rope& rope, const std::vector<std::int64_t>& pos
       sine[t * pairs + pair] = std::sin(angle) * rope.attention_factor;
     }
   }
-  return {.cos = cosines.to(options), .sin = sines.to(options)};
+  const auto wide = options.dtype(sum_type(c10::typeMetaToScalarType(options.dtype())));
+  RopeTable table{.cos = cosines.to(wide), .sin = sines.to(wide)};
+  if (rope.query_growth != 0) table.growth = query_growth(rope, positions).to(wide);
+  return table;
 }
 
 at::Tensor rotate(const at::Tensor& x, const RopeTable& table, int dims) {
@@ -93,8 +108,9 @@ at::Tensor rotate(const at::Tensor& x, const RopeTable& table, int dims) {
   const at::Tensor second = x.narrow(-1, half, half);
   const at::Tensor rotated_first = first * table.cos - second * table.sin;
   const at::Tensor rotated_second = second * table.cos + first * table.sin;
-  if (dims == x.size(-1)) return at::cat({rotated_first, rotated_second}, -1);
-  return at::cat({rotated_first, rotated_second, x.narrow(-1, dims, x.size(-1) - dims)}, -1);
+  std::vector<at::Tensor> channels = {rotated_first, rotated_second};
+  if (dims < x.size(-1)) channels.push_back(widened(x.narrow(-1, dims, x.size(-1) - dims)));
+  return at::cat(channels, -1).to(x.scalar_type());
 }
 
 }  // namespace plumb

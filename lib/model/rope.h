@@ -14,9 +14,11 @@ namespace plumb {
 struct RopeTable {
   at::Tensor cos = {};
   at::Tensor sin = {};
+  at::Tensor growth = {};  ///< [T, 1, 1] factor on queries that are not rotated; undefined = 1
 };
 
-/// Tables for these position ids, computed in float64 and rounded once to `options`.
+/// Tables for these position ids, computed in float64 and rounded once to the type that `options`
+/// sum in.
 /// Scaling as the reference implementations define it: linear divides positions, dynamic raises the
 /// base when the sequence is longer than the original context, llama3 and yarn divide the slow
 /// frequencies (arXiv:2309.00071 for yarn), longrope divides each frequency by a factor of its own,
@@ -24,7 +26,7 @@ struct RopeTable {
 RopeTable make_rope_table(const Rope& rope, const std::vector<std::int64_t>& positions,
                           const at::TensorOptions& options);
 
-/// Rotates the first `dims` channels of x [B, T, heads, d_head].
+/// Rotates the first `dims` channels of x [B, T, heads, d_head]; the result is of x's type.
 at::Tensor rotate(const at::Tensor& x, const RopeTable& table, int dims);
 
 }  // namespace plumb

@@ -38,11 +38,12 @@ std::string show_positions(const ModelConfig& config) {
   return text;
 }
 
-std::string show_windows(const std::vector<int>& windows) {
+std::string show_windows(const std::vector<int>& windows, bool chunked) {
   const auto windowed = std::count_if(windows.begin(), windows.end(), [](int w) { return w > 0; });
   if (windowed == 0) return "every query sees all keys before it";
   const int widest = *std::max_element(windows.begin(), windows.end());
-  return fmt::format("sliding windows in {} blocks, at most {} keys", windowed, widest);
+  return fmt::format("{} in {} blocks, at most {} keys", chunked ? "chunks" : "sliding windows",
+                     windowed, widest);
 }
 
 const char* show(Activation activation) {
@@ -97,6 +98,7 @@ const char* show(QkNorm norm) {
     case QkNorm::none: return "no";
     case QkNorm::head: return "yes";
     case QkNorm::whole: return "over all heads at once";
+    case QkNorm::rotated: return "after rotation, without gains";
   }
   return "";
 }
@@ -115,6 +117,12 @@ void add_rare(const ModelConfig& config, std::vector<std::pair<std::string, std:
   number("score_cap", config.score_cap, 0.0);
   number("logit_cap", config.logit_cap, 0.0);
   number("qkv_clip", config.qkv_clip, 0.0);
+  if (config.positions == Positions::alibi) number("alibi_scale", config.alibi_scale, 1.0);
+  if (config.rope.query_growth != 0) {
+    rows.emplace_back("query_growth",
+                      fmt::format("{:g}, a step every {} positions, in blocks without rotation",
+                                  config.rope.query_growth, config.rope.query_span));
+  }
   if (config.sink_logits) rows.emplace_back("sink_logits", "one for each head");
   if (config.gated_attention) rows.emplace_back("attention_gate", "sigmoid, channel by channel");
 }
@@ -148,9 +156,12 @@ std::string show_experts(const ModelConfig& config) {
       sparse == config.layers ? "every block" : fmt::format("{} blocks", sparse), experts.per_token,
       experts.limit > 0 ? "sigmoid, clamped" : show(config.activation), experts.width);
   text += experts.normalise ? "; chosen probabilities divided by their sum"
+          : experts.sigmoid ? "; probabilities as sigmoids give them"
                             : "; probabilities as the softmax over all experts gives them";
+  if (experts.weigh_input) text += ", on what experts read";
   if (experts.shared_width > 0) {
-    text += fmt::format("; a shared expert, width {}", experts.shared_width);
+    text += fmt::format("; a shared expert{}, width {}",
+                        experts.shared_gated ? "" : " without gate", experts.shared_width);
   }
   return text;
 }
@@ -217,7 +228,7 @@ Inspection look_at(const Checkpoint& checkpoint) {
       {"attention", fmt::format("{} query heads, {} key heads of width {}", config.heads,
                                 config.kv_heads, config.d_head)},
       {"qk_norm", show(config.qk_norm)},
-      {"window", show_windows(config.windows)},
+      {"window", show_windows(config.windows, config.chunked)},
       {"positions", show_positions(config)},
       {"norm", show_norm(config)},
       {"mlp", show_mlp(config)},

@@ -11,6 +11,15 @@
 namespace plumb {
 namespace {
 
+const char* name_of(at::ScalarType type) {
+  switch (type) {
+    case at::kDouble: return "f64";
+    case at::kBFloat16: return "bf16";
+    case at::kHalf: return "f16";
+    default: return "f32";
+  }
+}
+
 std::string utc_now() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
@@ -32,7 +41,7 @@ RunInfo start_run(const Model& model, std::string command, std::string command_l
   run.config = model.config();
   run.first_layer = model.first_layer();
   run.all_layers = model.all_layers();
-  run.dtype = model.dtype() == at::kDouble ? "f64" : "f32";
+  run.dtype = name_of(model.dtype());
   run.device = model.device().is_cuda() ? "cuda" : "cpu";
   run.threads = model.threads();
   run.seed = seed;

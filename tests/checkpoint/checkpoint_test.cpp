@@ -181,8 +181,8 @@ TEST(Checkpoint, ReadsWhatIsAskedForAndNothingElse) {
   EXPECT_FALSE(checkpoint.has(Weight::unembed));
   expect_error([&] { checkpoint.read(Weight::q_bias, 0); }, ErrorKind::bad_argument, {"L0.q_bias"});
   expect_error([&] { checkpoint.read(Weight::q, 2); }, ErrorKind::bad_argument, {"L2.q"});
-  expect_error([&] { checkpoint.read(Weight::q, 0, at::kHalf); }, ErrorKind::bad_argument,
-               {"L0.q", "Half"});
+  expect_error([&] { checkpoint.read(Weight::q, 0, at::kInt); }, ErrorKind::bad_argument,
+               {"L0.q", "Int"});
   EXPECT_TRUE(at::equal(checkpoint.read(Weight::unembed), checkpoint.read(Weight::embed)));
 }
 

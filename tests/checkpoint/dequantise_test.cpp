@@ -107,7 +107,7 @@ std::string from_hex(const std::string& hex) {
 }
 
 const std::vector<std::string> quantised = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K",
-                                            "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"};
+                                            "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K", "MXFP4"};
 
 nlohmann::json golden() {
   return nlohmann::json::parse(
@@ -145,16 +145,16 @@ TEST(Widen, QuantisedBlocksEqualTheReference) {
   }
 }
 
-// Offsets of the halves in a block, whose exponents `ManyRandomBlocks` keeps finite; the upper byte
-// of Q8_K's float.
+// Offsets of the upper bytes of the halves in a block, whose exponents `ManyRandomBlocks` keeps
+// finite; that of Q8_K's float, and MXFP4's exponent.
 const std::map<std::string, std::vector<std::size_t>> upper_bytes = {
     {"Q4_0", {1}},    {"Q4_1", {1, 3}},   {"Q5_0", {1}},   {"Q5_1", {1, 3}},
     {"Q8_0", {1}},    {"Q2_K", {81, 83}}, {"Q3_K", {109}}, {"Q4_K", {1, 3}},
-    {"Q5_K", {1, 3}}, {"Q6_K", {209}},    {"Q8_K", {3}}};
+    {"Q5_K", {1, 3}}, {"Q6_K", {209}},    {"Q8_K", {3}},   {"MXFP4", {0}}};
 const std::map<std::string, std::pair<std::uint64_t, std::size_t>> number_and_bytes = {
     {"Q4_0", {2, 18}},   {"Q4_1", {3, 20}},   {"Q5_0", {6, 22}},   {"Q5_1", {7, 24}},
     {"Q8_0", {8, 34}},   {"Q2_K", {10, 84}},  {"Q3_K", {11, 110}}, {"Q4_K", {12, 144}},
-    {"Q5_K", {13, 176}}, {"Q6_K", {14, 210}}, {"Q8_K", {15, 292}}};
+    {"Q5_K", {13, 176}}, {"Q6_K", {14, 210}}, {"Q8_K", {15, 292}}, {"MXFP4", {39, 17}}};
 
 TEST(Widen, ManyRandomBlocksHashAsTheReference) {
   constexpr std::size_t blocks = 4096;

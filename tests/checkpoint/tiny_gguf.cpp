@@ -6,7 +6,8 @@
 
 namespace plumb::test {
 
-TinyLlama::TinyLlama(std::string name, std::uint32_t layers) : architecture(std::move(name)) {
+TinyLlama::TinyLlama(std::string name, std::uint32_t layers, bool dense)
+    : architecture(std::move(name)) {
   build.string("general.architecture", architecture)
       .u32(key("block_count"), layers)
       .u32(key("embedding_length"), 4)
@@ -23,6 +24,7 @@ TinyLlama::TinyLlama(std::string name, std::uint32_t layers) : architecture(std:
     for (const char* part : {"attn_q", "attn_k", "attn_v", "attn_output"}) {
       matrix(block + part + ".weight", 4);
     }
+    if (!dense) continue;
     matrix(block + "ffn_gate.weight", 2);
     matrix(block + "ffn_up.weight", 2);
     build.tensor(block + "ffn_down.weight", {2, 4}, 0, std::string(32, '\0'));

@@ -2,7 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <fstream>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <nlohmann/json.hpp>
 
 #include "cli/program.h"
 #include "support/paths.h"
@@ -52,6 +59,85 @@ TEST(Failures, ATruncatedWeightFile) {
   const fs::path weights = directory / "model.safetensors";
   fs::resize_file(weights, fs::file_size(weights) / 2);
   expect_failure(run_plumb({"sink", directory.string()}), 3, {"model.safetensors"});
+}
+
+/// Changes the header of a safetensors file, or its bytes.
+void change_weights(const fs::path& file,
+                    const std::function<void(nlohmann::json& header, std::string& data)>& change) {
+  std::ifstream in(file, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  in.close();
+  std::uint64_t size = 0;
+  std::memcpy(&size, bytes.data(), sizeof size);
+  nlohmann::json header = nlohmann::json::parse(bytes.substr(sizeof size, size));
+  std::string data = bytes.substr(sizeof size + size);
+  change(header, data);
+  const std::string text = header.dump();
+  size = text.size();
+  std::ofstream out(file, std::ios::binary);
+  out.write(reinterpret_cast<const char*>(&size), sizeof size);
+  out << text << data;
+}
+
+constexpr const char* damaged = "model.layers.1.self_attn.q_proj.weight";
+
+TEST(Failures, AMissingShard) {
+  const fs::path directory = scratch_dir() / "sharded";
+  const Outcome made =
+      run_plumb({"convert", "planted", "--out", directory.string(), "--shard-size", "100kB"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  fs::path shard;
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    if (entry.path().filename().string().starts_with("model-00002-of-")) shard = entry.path();
+  }
+  ASSERT_FALSE(shard.empty());
+  fs::remove(shard);
+  for (const char* command : {"sink", "inspect"}) {
+    expect_failure(run_plumb({command, directory.string()}), 3,
+                   {"model.safetensors.index.json", shard.filename().string(), "missing"});
+  }
+}
+
+TEST(Failures, AWeightOfAnotherShape) {
+  const fs::path directory = planted_directory();
+  change_weights(directory / "model.safetensors", [](nlohmann::json& header, std::string&) {
+    auto& shape = header.at(damaged).at("shape");
+    const auto elements = shape[0].get<std::int64_t>() * shape[1].get<std::int64_t>();
+    shape = {2, elements / 2};
+  });
+  for (const char* command : {"sink", "inspect"}) {
+    expect_failure(run_plumb({command, directory.string()}), 3, {damaged, "[2, ", "config says"});
+  }
+}
+
+TEST(Failures, AWeightThatIsNotANumberIsNamedWithItsLayer) {
+  for (const float wrong : {std::nanf(""), -std::numeric_limits<float>::infinity()}) {
+    const fs::path directory = planted_directory();
+    change_weights(directory / "model.safetensors", [&](nlohmann::json& header, std::string& data) {
+      ASSERT_EQ(header.at(damaged).at("dtype"), "F32");
+      const auto begin = header.at(damaged).at("data_offsets").at(0).get<std::size_t>();
+      std::memcpy(data.data() + begin + 3 * sizeof wrong, &wrong, sizeof wrong);
+    });
+    for (const std::string dtype : {"f32", "f64", "bf16"}) {
+      expect_failure(run_plumb({"sink", directory.string(), "--random", "2,8", "--dtype", dtype}),
+                     3, {damaged, std::isnan(wrong) ? "nan" : "-inf", "[0, 3] of L1.q"});
+    }
+    fs::remove_all(directory);
+  }
+}
+
+TEST(Failures, AWeightOfAnUnknownType) {
+  const auto fails = [](const std::string& dtype, int code) {
+    const fs::path directory = planted_directory();
+    change_weights(directory / "model.safetensors", [&](nlohmann::json& header, std::string&) {
+      header.at(damaged).at("dtype") = dtype;
+    });
+    expect_failure(run_plumb({"sink", directory.string(), "--random", "2,8"}), code,
+                   {damaged, dtype});
+    fs::remove_all(directory);
+  };
+  fails("I32", 4);  // known, but no weights
+  fails("Z32", 4);
 }
 
 TEST(Failures, AnUnknownModelType) {

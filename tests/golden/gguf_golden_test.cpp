@@ -21,14 +21,15 @@ namespace {
 constexpr double tolerance = 1e-6;
 
 const std::vector<std::string> cases = {
-    "gemma_gelu_untied",   "gemma_mqa",        "gemma2_caps",   "gemma2_scores_capped",
-    "gemma3_old_form",     "gemma3_two_ropes", "gpt2_gelu_new", "gpt_neox_parallel",
-    "llama_bias_untied",   "llama_gqa_tied",   "llama_padded",  "llama_rope_linear",
-    "llama_rope_llama3",   "llama_rope_yarn",  "mistral_full",  "mistral_window",
-    "mpt_alibi",           "mpt_six_heads",    "olmo_clipped",  "olmo_tied",
-    "olmo2_gqa",           "olmo2_tied",       "olmo3_yarn",    "phi3_longrope_long",
-    "phi3_longrope_short", "phi3_partial",     "qwen2_tied",    "qwen3_tied",
-    "qwen3_untied"};
+    "gemma_gelu_untied",  "gemma_mqa",           "gemma2_caps",      "gemma2_scores_capped",
+    "gemma3_old_form",    "gemma3_two_ropes",    "gpt2_gelu_new",    "gpt_neox_parallel",
+    "gpt_oss_yarn",       "llama_bias_untied",   "llama_gqa_tied",   "llama_padded",
+    "llama_rope_linear",  "llama_rope_llama3",   "llama_rope_yarn",  "mistral_full",
+    "mistral_window",     "mpt_alibi",           "mpt_six_heads",    "olmo_clipped",
+    "olmo_tied",          "olmo2_gqa",           "olmo2_tied",       "olmo3_yarn",
+    "phi3_longrope_long", "phi3_longrope_short", "phi3_partial",     "qwen2_tied",
+    "qwen3_tied",         "qwen3_untied",        "mixtral_full",     "mixtral_window",
+    "olmoe_clipped",      "olmoe_plain",         "qwen2_moe_shared", "qwen3_moe_normalised"};
 
 std::filesystem::path checkpoint_path(const std::string& name) {
   return test::source_dir() / "tests" / "golden" / name;
@@ -59,7 +60,13 @@ TEST_P(GgufGolden, HoldsTheWeightsOfTheCheckpoint) {
       const std::string name = weight_name(weight, layer);
       ASSERT_EQ(gguf_.has(weight, layer), original_.has(weight, layer)) << name;
       if (!gguf_.has(weight, layer)) continue;
-      EXPECT_TRUE(at::equal(gguf_.read(weight, layer), original_.read(weight, layer))) << name;
+      const at::Tensor values = original_.read(weight, layer);
+      EXPECT_TRUE(at::equal(gguf_.read(weight, layer), values)) << name;
+      if (!is_per_expert(weight)) continue;
+      for (int expert = 0; expert < original_.config().experts.count; ++expert) {
+        EXPECT_TRUE(at::equal(gguf_.read_expert(weight, layer, expert), values.select(0, expert)))
+            << "expert " << expert << " of " << name;
+      }
     }
   }
 }

@@ -38,6 +38,7 @@ from safetensors.torch import load_file, save_file
 from torch.overrides import TorchFunctionMode
 
 import dense_families
+import late_families
 
 LAYERS = 3
 VOCAB = 61
@@ -121,6 +122,7 @@ CASES = {
         dict(activation_function="relu", n_inner=24, tie_word_embeddings=False),
         {"lengths": [11, 7]}),
 }
+CASES |= late_families.CASES
 CASES |= dense_families.CASES  # option `old`: dense_families.make_old
 # Mixtures of experts. `salt` changes weights and tokens: chosen so that no token's choice of experts
 # is a near tie.
@@ -188,7 +190,7 @@ def random_weights(case, model, storage):
         values = torch.from_numpy(noise.standard_normal(tuple(old.shape)))
         is_norm = "norm" in name or ".ln_" in name
         if is_norm and name.endswith("weight"):
-            stored_less_one = model.config.model_type.startswith("gemma")
+            stored_less_one = model.config.model_type.startswith(("gemma", "qwen3_next"))
             values = 0.25 * values + (0.0 if stored_less_one else 1.0)
         elif name.endswith("bias"):
             values = 0.5 * values
@@ -235,7 +237,8 @@ def make_bare(path, context):
 
 def write_checkpoint(case, folder):
     kind, storage, changes, options = CASES[case]
-    base = GPT2 if kind == "gpt2" else dense_families.BASES.get(kind, ROTARY)
+    bases = {"gpt2": GPT2, **dense_families.BASES, **late_families.BASES}
+    base = bases.get(kind, ROTARY)
     config = transformers.AutoConfig.for_model(kind, **{**base, **changes})
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
@@ -273,6 +276,7 @@ def reference(folder, tokens, lengths):
         folder, dtype=torch.float64, attn_implementation="eager",
         experts_implementation="eager").eval()
     decoder = model.base_model.decoder if model.config.model_type == "opt" else model.base_model
+    decoder = getattr(decoder, "model", decoder)  # Llama 4's base is itself
     blocks = next(getattr(decoder, name) for name in ("layers", "h", "blocks")
                   if hasattr(decoder, name))
     out = {}
@@ -286,18 +290,22 @@ def reference(folder, tokens, lengths):
         out["resid_final"] = result[0] if isinstance(result, tuple) else result
 
     def routing(layer):
-        def hook(_, __, result):
-            out[f"router.{layer}"] = torch.softmax(result[0], -1).view(*tokens.shape, -1)
+        def hook(router, __, result):
+            llama4 = type(router).__name__ == "Llama4Router"
+            probabilities = torch.sigmoid(result[1]) if llama4 else torch.softmax(result[0], -1)
+            out[f"router.{layer}"] = probabilities.view(*tokens.shape, -1)
         return hook
 
     for layer, block in enumerate(blocks):
         block.register_forward_pre_hook(entering(layer), with_kwargs=True)
         for module in block.modules():
-            if type(module).__name__.endswith("TopKRouter"):
+            if type(module).__name__.endswith(("TopKRouter", "Llama4Router")):
                 module.register_forward_hook(routing(layer))
     blocks[-1].register_forward_hook(leaving)
     if model.config.model_type == "mpt":
         dense_families.heed_alibi_bias_max(decoder)
+    if getattr(model.config, "alibi", False):
+        late_families.add_alibi_once(folder, model, tokens)
     mask = (torch.arange(tokens.shape[1])[None] < torch.tensor(lengths)[:, None]).long()
     with torch.no_grad(), Lift():
         if hasattr(decoder, "rotary_emb"):
@@ -545,7 +553,7 @@ def independent(folder, tokens):
         weights.update({k: v.double().numpy() for k, v in load_file(path).items()})
     kind = config["model_type"]
     usual = gpt2_forward if kind == "gpt2" else rotary_forward
-    forward = dense_families.FORWARDS.get(kind, usual)
+    forward = {**dense_families.FORWARDS, **late_families.FORWARDS}.get(kind, usual)
     return forward(config, weights, tokens)
 
 

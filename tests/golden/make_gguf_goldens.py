@@ -33,10 +33,12 @@ def blocks():
     return out
 
 
-# Offsets of the half-precision numbers in a block.
+# Offsets of the half-precision numbers in a block. MXFP4 begins with a power of two in one byte.
 HALVES = {Type.Q4_0: [0], Type.Q4_1: [0, 2], Type.Q5_0: [0], Type.Q5_1: [0, 2], Type.Q8_0: [0],
           Type.Q2_K: [80, 82], Type.Q3_K: [108], Type.Q4_K: [0, 2], Type.Q5_K: [0, 2],
-          Type.Q6_K: [208], Type.Q8_K: []}
+          Type.Q6_K: [208], Type.Q8_K: [], Type.MXFP4: []}
+UPPER = {Type.Q8_K: [3], Type.MXFP4: [0]}
+POWERS = [127, 0, 1, 2, 128, 64, 252, 118]  # of MXFP4: 2^-128 and 2^-127 are subnormal
 
 
 def dequantize(raw, kind):
@@ -58,7 +60,7 @@ def more_blocks():
     scales = [1.0, -0.37, 6.1e-5, 5.96e-8, -3.1e-6, 60000.0, 0.0, -0.0]
     out = {}
     for kind in (Type.Q5_0, Type.Q5_1, Type.Q2_K, Type.Q3_K, Type.Q4_K, Type.Q5_K, Type.Q6_K,
-                 Type.Q8_K):
+                 Type.Q8_K, Type.MXFP4):
         size = gguf.GGML_QUANT_SIZES[kind][1]
         raw = rng.integers(0, 256, (len(scales), size), dtype=np.uint8)
         for i, row in enumerate(raw):
@@ -68,6 +70,8 @@ def more_blocks():
             if kind == Type.Q8_K:  # float: the smallest subnormal among them
                 value = np.float32(1e-45 if i == 3 else scales[i])
                 row[:4] = np.frombuffer(value.tobytes(), np.uint8)
+            if kind == Type.MXFP4:
+                row[0] = POWERS[i]
         out[kind.name] = block(raw, kind)
     return out
 
@@ -84,7 +88,7 @@ def many_blocks(count=4096):
                 state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
                 stream[i] = state >> np.uint64(56)
         raw = stream.reshape(count, size)
-        for at in [half + 1 for half in halves] or [3]:
+        for at in UPPER.get(kind, [half + 1 for half in halves]):
             raw[:, at] &= 0xBF
         values = np.ascontiguousarray(dequantize(raw, kind))
         assert np.isfinite(values).all()

@@ -1,6 +1,7 @@
 """Makes tests/golden/gguf/models: the checkpoints of make_decoder_goldens.py as GGUF files.
 
-Needs PyPI's gguf 0.19.0, and torch, transformers and safetensors as make_decoder_goldens.py does:
+Needs PyPI's gguf 0.19.0 and accelerate, and torch, transformers and safetensors as
+make_decoder_goldens.py does:
     python tests/golden/make_gguf_model_goldens.py [CASE...]
 
 Every file holds the very weights of tests/golden/<case>, in the same types, under the names that
@@ -68,6 +69,48 @@ def as_gptneox(name, tensor, config):
         heads = tensor.reshape(config.num_attention_heads, 3, -1, *tensor.shape[1:])
         tensor = torch.cat([heads[:, part].reshape(-1, *tensor.shape[1:]) for part in range(3)])
     return name, tensor
+
+
+def as_mixtral(name, tensor, config):
+    name = name.replace(".block_sparse_moe.experts", ".mlp.experts")
+    for theirs, ours in ((".w1.", ".gate_proj."), (".w2.", ".down_proj."), (".w3.", ".up_proj.")):
+        name = name.replace(theirs, ours)
+    return as_llama(name, tensor, config)
+
+
+def merge_experts(state):
+    """One tensor for all experts in place of one for each."""
+    merged, parts = {}, {}
+    for name, tensor in state.items():
+        found = re.fullmatch(r"(.*\.experts)\.(\d+)\.(.*)", name)
+        if found:
+            parts.setdefault(f"{found[1]}.{found[3]}", {})[int(found[2])] = tensor
+        else:
+            merged[name] = tensor
+    for name, experts in parts.items():
+        merged[name] = torch.stack([experts[i] for i in range(len(experts))])
+    return merged
+
+
+def split_gpt_oss(state):
+    """Gate and up of gpt-oss take turns; its matrices are stored as inputs by outputs."""
+    out = {}
+    for name, tensor in state.items():
+        name, _, bias = name.partition("_bias")
+        kind = "bias" if bias or name.endswith(".bias") else "weight"
+        if ".experts." in name:
+            kind = "bias" if tensor.dim() == 2 else "weight"
+            if kind == "weight":
+                tensor = tensor.transpose(1, 2)
+        if name.endswith(".gate_up_proj"):
+            stem = name.removesuffix("gate_up_proj")
+            out[f"{stem}gate_proj.{kind}"] = tensor[:, 0::2]
+            out[f"{stem}up_proj.{kind}"] = tensor[:, 1::2]
+        elif name.endswith((".down_proj", ".sinks")):
+            out[f"{name}.{kind}"] = tensor
+        else:
+            out[name] = tensor
+    return out
 
 
 # --- keys ----------------------------------------------------------------------------------------
@@ -211,6 +254,41 @@ def olmo2(w, config, arch):
         add_windows(w, config)
 
 
+def experts(w, config, arch, width=None):
+    w.add_expert_count(getattr(config, "num_local_experts", None) or config.num_experts)
+    w.add_expert_used_count(config.num_experts_per_tok)
+    if width is not None:
+        w.add_expert_feed_forward_length(width)
+    normalised = getattr(config, "norm_topk_prob", None)
+    if normalised is not None and normalised != (arch == "qwen3moe"):  # the converter leaves this out
+        w.add_expert_weights_norm(normalised)
+
+
+def mixtral(w, config, arch):
+    mistral(w, config, arch)
+    experts(w, config, arch)
+
+
+def qwen_moe(w, config, arch):
+    rotary(w, config, arch)
+    experts(w, config, arch, config.moe_intermediate_size)
+    if arch == "qwen2moe":
+        w.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
+
+
+def olmoe(w, config, arch):
+    rotary(w, config, arch)
+    experts(w, config, arch)
+    if config.clip_qkv is not None:  # the converter leaves this out
+        w.add_clamp_kqv(config.clip_qkv)
+
+
+def gpt_oss(w, config, arch):
+    rotary(w, config, arch)
+    experts(w, config, arch, config.intermediate_size)
+    w.add_sliding_window(config.sliding_window)
+
+
 def gpt2(w, config, arch):
     w.add_context_length(config.n_positions)
     w.add_embedding_length(config.n_embd)
@@ -225,32 +303,41 @@ FAMILIES = {
     "gemma2": ("gemma2", gemma, as_gemma),
     "gemma3_text": ("gemma3", gemma, as_gemma),
     "gpt2": ("gpt2", gpt2, as_gpt2),
+    "gpt_oss": ("gpt-oss", gpt_oss, as_is),
     "gpt_neox": ("gptneox", gptneox, as_gptneox),
     "llama": ("llama", llama, as_llama),
     "mistral": ("llama", mistral, as_llama),
+    "mixtral": ("llama", mixtral, as_mixtral),
     "mpt": ("mpt", mpt, as_is),
     "olmo": ("olmo", olmo, as_llama),
     "olmo2": ("olmo2", olmo2, as_is),
     "olmo3": ("olmo2", olmo2, as_is),
+    "olmoe": ("olmoe", olmoe, as_is),
     "phi3": ("phi3", phi3, as_is),
     "qwen2": ("qwen2", rotary, as_is),
+    "qwen2_moe": ("qwen2moe", qwen_moe, as_is),
     "qwen3": ("qwen3", rotary, as_is),
+    "qwen3_moe": ("qwen3moe", qwen_moe, as_is),
 }
 
-# What GGUF cannot say is left out: windows of qwen2, dynamic scaling, other activations.
+# What GGUF cannot say is left out: windows of qwen2 and qwen3moe, dynamic scaling, other
+# activations, other constants of gpt-oss's experts.
 CASES = [
     "gemma_gelu_untied", "gemma_mqa", "gemma2_caps", "gemma2_scores_capped", "gemma3_old_form",
-    "gemma3_two_ropes", "gpt2_gelu_new", "gpt_neox_parallel", "llama_bias_untied",
+    "gemma3_two_ropes", "gpt2_gelu_new", "gpt_neox_parallel", "gpt_oss_yarn", "llama_bias_untied",
     "llama_gqa_tied", "llama_padded", "llama_rope_linear", "llama_rope_llama3", "llama_rope_yarn",
-    "mistral_full", "mistral_window", "mpt_alibi", "mpt_six_heads", "olmo_clipped", "olmo_tied",
-    "olmo2_gqa", "olmo2_tied", "olmo3_yarn", "phi3_longrope_long", "phi3_longrope_short",
-    "phi3_partial", "qwen2_tied", "qwen3_tied", "qwen3_untied",
+    "mistral_full", "mistral_window", "mixtral_full", "mixtral_window", "mpt_alibi", "mpt_six_heads", "olmo_clipped", "olmo_tied",
+    "olmo2_gqa", "olmo2_tied", "olmo3_yarn", "olmoe_clipped", "olmoe_plain", "phi3_longrope_long", "phi3_longrope_short",
+    "phi3_partial", "qwen2_moe_shared", "qwen2_tied", "qwen3_moe_normalised",
+    "qwen3_tied", "qwen3_untied",
 ]
 
 # Cases that transformers loads from GGUF as they are. Of the others it does not know the
 # architecture or a key (biases, scaled rotation, caps, windows of Mistral, a head width that is not
 # d_model / heads), or takes the size of the vocabulary from a tokenizer.
 LOADED = {"llama_gqa_tied", "llama_padded", "mistral_full", "qwen2_tied"}
+# Cases whose tensors it reads, but not the width of their experts: it gets the checkpoint's config.
+LOADED_WITH_CONFIG = {"qwen2_moe_shared", "qwen3_moe_normalised"}
 
 
 def state_dict(directory):
@@ -282,13 +369,18 @@ def write(case):
     w = gguf.GGUFWriter(path, arch)
     w.add_block_count(layers)
     keys(w, config, arch)
-    for name, tensor in state_dict(directory).items():
-        placed = place(name, tensor, config)
-        if placed is None or (name == "lm_head.weight" and config.tie_word_embeddings):
-            continue
-        name, tensor = placed
-        # The converter keeps vectors in float32.
-        if tensor.dim() == 1:
+    state = state_dict(directory)
+    if arch == "gpt-oss":
+        state = split_gpt_oss(state)
+    placed = {}
+    for name, tensor in state.items():
+        both = place(name, tensor, config)
+        if both is not None and not (name == "lm_head.weight" and config.tie_word_embeddings):
+            placed[both[0]] = both[1]
+    for name, tensor in merge_experts(placed).items():
+        # The converter keeps vectors and routers in float32; a matrix of one row becomes a vector.
+        tensor = tensor.squeeze()
+        if tensor.dim() == 1 or name.endswith((".gate.weight", ".router.weight")):
             tensor = tensor.float()
         kind = TYPES[tensor.dtype]
         data = tensor.contiguous()
@@ -303,13 +395,15 @@ def write(case):
 
 def check(case, path):
     """transformers' logits of the GGUF file against those of the checkpoint."""
-    if case not in LOADED:
+    if case not in LOADED | LOADED_WITH_CONFIG:
         return print(f"{case}: written")
     tokens = torch.arange(11).unsqueeze(0) % 61
     options = dict(dtype=torch.float32, attn_implementation="eager")
     auto = transformers.AutoModelForCausalLM
     with torch.no_grad():
         ours = auto.from_pretrained(HERE / case, **options).eval()(tokens).logits
+        if case in LOADED_WITH_CONFIG:
+            options["config"] = transformers.AutoConfig.from_pretrained(HERE / case)
         theirs = auto.from_pretrained(OUT, gguf_file=path.name, **options).eval()(tokens).logits
     apart = ((ours - theirs).abs().max() / ours.abs().max()).item()
     print(f"{case}: written; transformers reads the same to {apart:.1e}")

@@ -70,7 +70,7 @@ struct Naive {
     if (power != config.heads) {
       member = head < power / 2 ? 2 * (head + 1) : 2 * (head - power / 2) + 1;
     }
-    return 1.0 / std::pow(2.0, config.alibi_bias * member / power);
+    return config.alibi_scale / std::pow(2.0, config.alibi_bias * member / power);
   }
 
   at::Tensor activate(const at::Tensor& x) const {
@@ -189,6 +189,15 @@ struct Naive {
       const Rope& rope = window > 0 && c.window_rope.dims > 0 ? c.window_rope : c.rope;
       q = rotate(q, rope);
       k = rotate(k, rope);
+      if (c.qk_norm == QkNorm::rotated) {
+        q = rms(q, at::ones({1}, at::kDouble));
+        k = rms(k, at::ones({1}, at::kDouble));
+      }
+    } else if (c.positions == Positions::rope && c.rope.query_growth > 0) {
+      for (std::int64_t t = 0; t < length; ++t) {
+        const std::int64_t spans = (options.first_position + t + 1) / c.rope.query_span;
+        q.select(1, t).mul_(1.0 + c.rope.query_growth * std::log(1.0 + static_cast<double>(spans)));
+      }
     }
     hook(Part::q, layer, q);
     hook(Part::k, layer, k);
@@ -197,7 +206,12 @@ struct Naive {
     const at::Tensor place = at::arange(length, at::kLong);
     const at::Tensor back = place.unsqueeze(1) - place.unsqueeze(0);  // query minus key
     at::Tensor hidden = back < 0;
-    if (window > 0) hidden = hidden.logical_or(back >= window);
+    if (window > 0 && c.chunked) {
+      // As many keys back as the query stands behind the start of its chunk.
+      hidden = hidden.logical_or(back > place.remainder(window).unsqueeze(1));
+    } else if (window > 0) {
+      hidden = hidden.logical_or(back >= window);
+    }
 
     const int group = c.heads / c.kv_heads;
     std::vector<at::Tensor> each;
@@ -263,7 +277,7 @@ struct Naive {
     const Experts& e = config.experts;
     const at::Tensor logits = linear(x, Weight::router, Weight::router_bias, e.router_bias, layer);
     const at::Tensor raised = at::exp(logits - logits.amax(-1, true));
-    at::Tensor router = raised / raised.sum(-1, true);
+    at::Tensor router = e.sigmoid ? 1.0 / (1.0 + at::exp(-logits)) : raised / raised.sum(-1, true);
     hook(Part::router, layer, router);
     run.router[static_cast<std::size_t>(layer)] = router;
     at::Tensor writes = at::zeros({x.size(0), x.size(1), e.count, config.d_model}, at::kDouble);
@@ -280,9 +294,9 @@ struct Naive {
           *best = -std::numeric_limits<double>::infinity();
         }
         for (const auto& [which, probability] : chosen) {
-          writes[b][t][which] =
-              expert(x[b][t], which, layer) *
-              (e.normalise ? probability / (sum == 0.0 ? 1.0 : sum) : probability);
+          const double weight = e.normalise ? probability / (sum == 0.0 ? 1.0 : sum) : probability;
+          writes[b][t][which] = e.weigh_input ? expert(x[b][t] * weight, which, layer)
+                                              : expert(x[b][t], which, layer) * weight;
         }
       }
     }
@@ -293,9 +307,11 @@ struct Naive {
     const at::Tensor post =
         activate(linear(x, Weight::shared_gate, Weight::shared_gate, false, layer)) *
         linear(x, Weight::shared_up, Weight::shared_up, false, layer);
-    const at::Tensor open = linear(x, Weight::shared_router, Weight::shared_router, false, layer);
-    at::Tensor shared = linear(post, Weight::shared_down, Weight::shared_down, false, layer) /
-                        (1.0 + at::exp(-open));
+    at::Tensor shared = linear(post, Weight::shared_down, Weight::shared_down, false, layer);
+    if (e.shared_gated) {
+      const at::Tensor open = linear(x, Weight::shared_router, Weight::shared_router, false, layer);
+      shared = shared / (1.0 + at::exp(-open));
+    }
     hook(Part::shared_out, layer, shared);
     return sum + shared;
   }

@@ -91,6 +91,24 @@ std::vector<ModelConfig> unusual_configs() {
     });
   }
   add("gated", 14, [](ModelConfig& c) { c.gated_attention = true; });
+  add("llama4", 22, [](ModelConfig& c) {
+    const auto layers = static_cast<std::size_t>(c.layers);
+    c.qk_norm = QkNorm::rotated;
+    c.windows.assign(layers, 4);
+    c.chunked = true;
+    c.rope_layers.assign(layers, 1);
+    c.windows.back() = c.rope_layers.back() = 0;
+    c.rope.query_growth = 0.5;
+    c.rope.query_span = 3;
+    c.experts.normalise = c.experts.shared_gated = false;
+    c.experts.sigmoid = c.experts.weigh_input = true;
+  });
+  add("falcon", 12, [](ModelConfig& c) {
+    c.norm = Norm::layer;
+    c.parallel = c.shared_norm = true;
+    c.positions = Positions::alibi;
+    c.alibi_scale = 0.4;
+  });
   add("sink_logits", 16, [](ModelConfig& c) { c.sink_logits = true; });
   return all;
 }

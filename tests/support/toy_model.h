@@ -21,7 +21,7 @@ std::vector<ModelConfig> unusual_configs();
 
 /// Of `config_kinds` indices: `random_config` of the first ones, then the unusual configs.
 ModelConfig any_config(std::uint64_t index);
-inline constexpr int config_kinds = 21;
+inline constexpr int config_kinds = 23;
 
 /// Random weights, large enough that attention is far from uniform.
 Model toy_model(const ModelConfig& config, std::uint64_t seed,
