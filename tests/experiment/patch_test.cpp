@@ -46,23 +46,31 @@ void expect_as_naive(const Model& model, const Pairs& pairs, const std::string& 
   EXPECT_TRUE(report.sweeps.front().not_finite.empty());
 }
 
+// Indices of `any_config`: both kinds of decoder, a mixture of experts, and every unusual config.
 class PatchTwin : public testing::TestWithParam<std::uint64_t> {};
-INSTANTIATE_TEST_SUITE_P(Seeds, PatchTwin, testing::Range<std::uint64_t>(0, 4));
+INSTANTIATE_TEST_SUITE_P(Configs, PatchTwin,
+                         testing::Values(0, 1, 6, 12, 13, 14, 15, 16, 17, 18, 19, 20));
 
 TEST_P(PatchTwin, EverySiteGivesWhatAWholeForwardPassGives) {
-  const ModelConfig config = test::random_config(GetParam());
-  const Model model = test::toy_model(config, GetParam());
-  const Pairs pairs = toy_pairs(config, 3, 7, GetParam() + 100);
+  const ModelConfig config = test::any_config(GetParam());
+  SCOPED_TRACE(config.family);
+  const Model model = test::toy_model(config, GetParam(), {.dtype = at::kDouble, .threads = 1});
+  const Pairs pairs = toy_pairs(config, 2, 5, GetParam() + 100);
   PatchOptions options{.raw = true};
   options.direction = GetParam() % 3 == 0 ? Direction::noising : Direction::denoising;
-  for (const char* sweep :
-       {"resid_pre:layer,position", "resid_pre:layer", "resid_mid:layer,position",
-        "resid_post:position,layer", "attn_out:layer,position", "attn_out:layer",
-        "mlp_out:layer,position", "z:layer,head", "z:layer,head,position", "z:layer,position",
-        "q:layer,head", "k:layer,head,position", "v:layer,head", "pattern:layer,head",
-        "pattern:layer,head,position", "mlp_post:layer,position", "mlp_pre:layer"}) {
-    expect_as_naive(model, pairs, sweep, options);
+  std::vector<const char*> sweeps = {"resid_pre:layer,position", "resid_pre:layer",
+                                     "resid_mid:layer,position", "resid_post:position,layer",
+                                     "attn_out:layer,position",  "attn_out:layer",
+                                     "mlp_out:layer,position",   "z:layer,head",
+                                     "z:layer,head,position",    "z:layer,position",
+                                     "q:layer,head",             "k:layer,head,position",
+                                     "v:layer,head",             "scores:layer,head",
+                                     "pattern:layer,head",       "pattern:layer,head,position"};
+  if (config.experts.count == 0) {
+    sweeps.push_back("mlp_post:layer,position");
+    sweeps.push_back("mlp_pre:layer");
   }
+  for (const char* sweep : sweeps) expect_as_naive(model, pairs, sweep, options);
 }
 
 TEST(Patch, EveryMetricIsItsDefinition) {
