@@ -28,6 +28,7 @@ struct Command {
 Command convert_command();
 Command inspect_command();
 Command p0_command();
+Command pairs_command();
 Command patch_command();
 Command plant_command();
 Command record_command();

@@ -57,6 +57,18 @@ class PairReader {
     return value.get<std::int64_t>();
   }
 
+  /// One answer, or several that are as good.
+  std::vector<std::int64_t> answers(const Json& value) const {
+    std::vector<std::int64_t> ids;
+    const auto one = [&](const Json& entry) {
+      return entry.is_string() ? answer(entry.get<std::string>()) : id(entry);
+    };
+    if (!value.is_array()) return {one(value)};
+    if (value.empty()) wrong("a list of answers is empty");
+    for (const Json& entry : value) ids.push_back(one(entry));
+    return ids;
+  }
+
   std::vector<std::int64_t> prompt(const Json& line, const char* key) const {
     if (!line.contains(key)) wrong(fmt::format("has no \"{}\"", key));
     const Json& value = line.at(key);
@@ -73,22 +85,40 @@ class PairReader {
   std::optional<std::int64_t> bos_;
 };
 
+std::vector<std::pair<std::int64_t, std::int64_t>> map_of(const Json& value,
+                                                          const PairReader& reader) {
+  std::vector<std::pair<std::int64_t, std::int64_t>> map;
+  if (!value.is_array() || value.empty())
+    reader.wrong("\"align\" should be a list of [clean position, corrupt position]");
+  for (const Json& entry : value) {
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_number_integer() ||
+        !entry[1].is_number_integer())
+      reader.wrong("\"align\" should be a list of [clean position, corrupt position]");
+    map.emplace_back(entry[0].get<std::int64_t>(), entry[1].get<std::int64_t>());
+  }
+  return map;
+}
+
 PairIds from_json(const Json& line, const PairReader& reader) {
   if (!line.is_object()) reader.wrong("expected an object with clean, corrupt and answers");
   for (const auto& [key, value] : line.items()) {
-    if (key != "clean" && key != "corrupt" && key != "answers")
-      reader.wrong(fmt::format("unknown key {}; expected clean, corrupt, answers", printable(key)));
+    if (key != "clean" && key != "corrupt" && key != "answers" && key != "align")
+      reader.wrong(
+          fmt::format("unknown key {}; expected clean, corrupt, answers, align", printable(key)));
   }
-  PairIds pair{.clean = reader.prompt(line, "clean"), .corrupt = reader.prompt(line, "corrupt")};
-  if (!line.contains("answers") || !line.at("answers").is_array() ||
-      line.at("answers").size() != 2) {
+  PairIds pair{.clean = reader.prompt(line, "clean")};
+  if (line.contains("corrupt")) pair.corrupt = reader.prompt(line, "corrupt");
+  if (line.contains("align")) pair.align = map_of(line.at("align"), reader);
+  if (!line.contains("answers")) return pair;
+  const Json& answers = line.at("answers");
+  if (!answers.is_array() || answers.size() != 2)
     reader.wrong("\"answers\" should be a list of two: the right and the wrong one");
-  }
-  const auto answer = [&](const Json& value) {
-    return value.is_string() ? reader.answer(value.get<std::string>()) : reader.id(value);
-  };
-  pair.right = answer(line.at("answers").at(0));
-  pair.wrong = answer(line.at("answers").at(1));
+  const std::vector<std::int64_t> right = reader.answers(answers.at(0));
+  const std::vector<std::int64_t> wrong = reader.answers(answers.at(1));
+  pair.right = right.front();
+  pair.wrong = wrong.front();
+  pair.also_right.assign(right.begin() + 1, right.end());
+  pair.also_wrong.assign(wrong.begin() + 1, wrong.end());
   return pair;
 }
 
@@ -184,10 +214,13 @@ std::vector<PairIds> read_pairs(const std::filesystem::path& file, const Tokeniz
   if (pairs.empty())
     throw Error(ErrorKind::bad_file, fmt::format("{}: holds no pair", file.string()));
   for (std::size_t i = 0; i < pairs.size(); ++i) {
-    if (pairs[i].clean.size() == pairs[i].corrupt.size()) continue;
+    if (pairs[i].corrupt.empty() || !pairs[i].align.empty() ||
+        pairs[i].clean.size() == pairs[i].corrupt.size())
+      continue;
     throw Error(ErrorKind::bad_argument,
                 fmt::format("{}: pair {}: the clean prompt has {} tokens and the corrupt one {}; "
-                            "positions must match one by one: reword one, or give ids",
+                            "positions must match one by one: reword one, give ids, or say with "
+                            "\"align\" which belong together",
                             file.string(), i + 1, pairs[i].clean.size(), pairs[i].corrupt.size()));
   }
   return pairs;

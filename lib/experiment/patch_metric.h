@@ -1,4 +1,4 @@
-// A metric read off the streams of patched runs.
+// A metric read off patched runs.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,24 +8,54 @@
 
 namespace plumb {
 
-class MetricReader {
- public:
-  /// `clean` [B, d_model]: the stream of the plain clean run at the read positions. `first`: the
-  /// number of the first of these pairs, as a custom metric counts them.
-  MetricReader(const Metric& metric, const Pairs& pairs, const Follower& follower,
-               const at::Tensor& clean, std::int64_t first);
+/// One of the two runs of an experiment.
+enum class Which { clean, corrupt };
+const Tokens& tokens_of(const Pairs& pairs, Which which);
+/// Valid positions of each of its prompts, [B] int64.
+at::Tensor lengths_of(const Pairs& pairs, Which which);
 
-  /// Streams before the final norm at the read positions, [B, n, d_model], to float64 [B, n].
-  at::Tensor operator()(const at::Tensor& stream) const;
+/// Where a metric of the logits is read in one of the runs: P positions of each prompt.
+struct ReadPlan {
+  at::Tensor positions = {};  ///< [B, P] int64
+  at::Tensor weights = {};    ///< [B, P] float64; 0 where a prompt has fewer
+  at::Tensor targets = {};    ///< [B, P] int64: of the loss, the token that follows
+};
+
+/// Throws bad_argument where the pairs lack what the metric asks for: answers, positions.
+ReadPlan read_plan(const Metric& metric, const Pairs& pairs, Which which);
+
+/// Throws bad_argument if the metric does not fit the model or the pairs.
+void check_metric(const Metric& metric, const Pairs& pairs, const ModelConfig& config);
+
+/// Metrics of the logits.
+class LogitMetric {
+ public:
+  /// `first`: the number of the first of these pairs, as a custom metric counts them.
+  LogitMetric(const Metric& metric, const Pairs& pairs, const Follower& follower,
+              std::int64_t first);
+
+  /// What metrics that compare distributions compare with: the stream of the unpatched clean run at
+  /// its read positions, [B, 1, 1, d_model].
+  void compare_with(const at::Tensor& clean);
+
+  /// Streams before the final norm at the read positions, [B, n, P, d_model], to float64 [B, n].
+  at::Tensor operator()(const at::Tensor& stream, const ReadPlan& reads) const;
 
  private:
-  at::Tensor of_rows(const at::Tensor& stream, const at::Tensor& pair) const;
+  at::Tensor of_rows(const at::Tensor& stream, const at::Tensor& pair,
+                     const at::Tensor& target) const;
+  at::Tensor logit_diff(const at::Tensor& stream, const at::Tensor& pair) const;
 
   const Metric& metric_;
-  const Pairs& pairs_;
   const Follower& follower_;
   std::int64_t first_;
-  at::Tensor clean_log_probs_;  ///< [B, vocab]; of metrics that compare distributions
+  at::Tensor rights_ = {};  ///< [B, n] int64, -1 where a pair has fewer
+  at::Tensor wrongs_ = {};
+  at::Tensor clean_log_probs_ = {};  ///< [B, vocab]
 };
+
+/// Metrics of a site: its tensor [N, ...] and the valid positions [N] of each sequence to float64
+/// [N].
+at::Tensor site_metric(const Metric& metric, const at::Tensor& value, const at::Tensor& lengths);
 
 }  // namespace plumb

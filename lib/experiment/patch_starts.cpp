@@ -2,147 +2,370 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
+#include "model/mlp.h"
+#include "model/tap.h"
+
 namespace plumb {
+
+// B: sequences, R: positions that an item patches, H: heads, K: key heads.
+
 namespace {
+
+enum class Way { stream, mid, none };
+
+// How a patched site changes the stream: directly, before the block's MLP, or in ways that take
+// the block itself to find out.
+Way way_of(Part part, const ModelConfig& config) {
+  const bool bare = config.norm_place == NormPlace::before;  // the MLP's write meets no norm
+  switch (part) {
+    case Part::embed:
+    case Part::pos_embed:
+    case Part::resid_pre:
+    case Part::resid_post:
+    case Part::mlp_out: return Way::stream;
+    case Part::mlp_pre:
+    case Part::mlp_up:
+    case Part::mlp_post:
+    case Part::expert_out:
+    case Part::shared_out: return bare ? Way::stream : Way::none;
+    case Part::resid_mid:
+    case Part::attn_out:
+    case Part::head_out:
+    case Part::z:
+    case Part::pattern: return Way::mid;
+    case Part::scores: return config.sink_logits ? Way::none : Way::mid;
+    default: return Way::none;
+  }
+}
+
+bool enters_own_block(Part part) {
+  return part == Part::resid_pre || part == Part::embed || part == Part::pos_embed;
+}
 
 std::size_t at_layer(int layer) { return static_cast<std::size_t>(layer); }
 
-// Positions an item changes of a [B, T, ...] tensor.
-at::Tensor rows_of(const at::Tensor& whole, const PatchItem& item) {
-  return item.position < 0 ? whole : whole.narrow(1, item.position, 1);
+const std::vector<std::int64_t>* chosen(Axis axis, const Slice& slice) {
+  switch (axis) {
+    case Axis::head:
+    case Axis::kv_head: return &slice.heads;
+    case Axis::position:
+    case Axis::query: return &slice.positions;
+    case Axis::key: return &slice.keys;
+    case Axis::expert: return &slice.experts;
+    case Axis::d_head:
+    case Axis::d_model:
+    case Axis::d_mlp: return &slice.units;
+    default: return nullptr;
+  }
+}
+
+void clear(Axis axis, Slice& slice) {
+  switch (axis) {
+    case Axis::head:
+    case Axis::kv_head: slice.heads.clear(); break;
+    case Axis::position:
+    case Axis::query: slice.positions.clear(); break;
+    case Axis::key: slice.keys.clear(); break;
+    case Axis::expert: slice.experts.clear(); break;
+    default: slice.units.clear(); break;
+  }
 }
 
 }  // namespace
 
-std::int64_t heads_of(Part part, const ModelConfig& config) {
-  for (const Axis axis : axes(part)) {
-    if (axis == Axis::head) return config.heads;
-    if (axis == Axis::kv_head) return config.kv_heads;
-  }
-  return 0;
-}
-
-void add_start_records(const std::vector<SweepSpec>& sweeps, const ModelConfig& config, Plan& base,
-                       Plan& other) {
-  const auto add = [](Plan& plan, Site site) {
-    for (const Record& record : plan.record) {
-      if (record.site == site) return;
-    }
-    plan.record.emplace_back(site);
+std::vector<Site> patched_sites(const std::vector<SweepSpec>& sweeps, const ModelConfig& config,
+                                int depth) {
+  std::vector<Site> sites;
+  const auto add = [&](Site site) {
+    if (site.layer < depth && has_part(config, site.part, site.layer) &&
+        std::ranges::count(sites, site) == 0)
+      sites.push_back(site);
   };
   for (const SweepSpec& sweep : sweeps) {
-    for (int layer = 0; layer < config.layers; ++layer) {
-      add(other, {sweep.part, layer});
-      if (sweep.part == Part::z) add(base, {Part::z, layer});
+    for (const SiteSet& set : sweep.sets) {
+      for (const SlicedSite& site : set.sites) add(site.site);
     }
+    if (!sweep.sets.empty()) continue;
+    for (int layer = 0; layer < (per_layer(sweep.part) ? config.layers : 1); ++layer)
+      add({sweep.part, layer});
+  }
+  return sites;
+}
+
+std::vector<Record> start_records(const std::vector<SweepSpec>& sweeps, const ModelConfig& config,
+                                  int depth) {
+  std::vector<Record> records;
+  const auto add = [&](Part part, int layer) {
+    const Site site{part, layer};
+    if (has_part(config, part, layer) &&
+        std::ranges::none_of(records, [&](const Record& record) { return record.site == site; }))
+      records.emplace_back(site);
+  };
+  for (const Site& site : patched_sites(sweeps, config, depth)) {
+    add(site.part, site.layer);
+    if (site.part == Part::scores || site.part == Part::pattern) {
+      add(Part::z, site.layer);
+      if (config.gated_attention) add(Part::z_gate, site.layer);
+    }
+    if (site.part == Part::mlp_pre || site.part == Part::mlp_up) {
+      add(Part::mlp_pre, site.layer);
+      add(Part::mlp_up, site.layer);
+    }
+  }
+  return records;
+}
+
+PatchStarts::PatchStarts(const Model& model, const Follower& follower, const Trunk& trunk,
+                         const Cache& base, const Replacements& replacements,
+                         const std::vector<Intervention>& fixed)
+    : model_(model),
+      follower_(follower),
+      trunk_(trunk),
+      base_(base),
+      replacements_(replacements),
+      fixed_(fixed) {
+  for (const Intervention& edit : fixed) {
+    if (per_layer(edit.site.part)) last_fixed_ = std::max(last_fixed_, edit.site.layer);
   }
 }
 
 std::vector<std::int64_t> PatchStarts::groups(const std::vector<PatchItem>& items) {
   std::vector<std::int64_t> counts;
   for (std::size_t i = 0; i < items.size(); ++i) {
-    if (i == 0 || items[i].from() != items[i - 1].from()) counts.push_back(0);
+    if (i == 0 || items[i].from != items[i - 1].from) counts.push_back(0);
     ++counts.back();
   }
   return counts;
 }
 
-// The stream's rows that the item changes, with the pasted value in them: where it is pasted into
-// the stream itself or into the MLP's write.
-at::Tensor PatchStarts::pasted(Part part, int layer, const PatchItem& item) const {
-  const at::Tensor value = rows_of(other_.at({part, layer}), item);
-  if (part == Part::mlp_out) return rows_of(trunk_.resid_mid[at_layer(layer)], item) + value;
-  return value;
+bool PatchStarts::has_short_cut(Part part, int layer) const {
+  const bool hides = replacements_.kind() == ReplacementKind::hide;  // it asks where a query stands
+  return layer > last_fixed_ && !hides && way_of(part, model_.config()) != Way::none;
 }
 
-// The same for what is pasted between attention and MLP.
-at::Tensor PatchStarts::changed_mid(Part part, int layer, const PatchItem& item) const {
-  if (part == Part::resid_mid) return rows_of(other_.at({part, layer}), item);
-  at::Tensor written;
-  if (part == Part::attn_out) {
-    written = rows_of(other_.at({part, layer}), item);
-  } else {
-    const at::Tensor value = rows_of(other_.at({Part::z, layer}), item);
-    at::Tensor z = value;
-    if (item.head >= 0) {
-      z = rows_of(base_.at({Part::z, layer}), item).clone();
-      z.select(2, item.head).copy_(value.select(2, item.head));
-    }
-    written = follower_.attn_out(layer, z.reshape({-1, z.size(2), z.size(3)}))
-                  .view({z.size(0), z.size(1), -1});
+// The last block that has to be run under edits.
+int PatchStarts::last_edited(const SweepSpec& spec, const PatchJob& job) const {
+  int last = std::max(job.layer, last_fixed_);
+  for (const PatchItem& item : job.items) {
+    for (const SlicedSite& site : sites_of(spec, job.layer, item))
+      last = std::max(last, site.site.layer);
   }
-  return rows_of(trunk_.resid_pre[at_layer(layer)], item) + written;
+  return last;
 }
 
-// [B, T, d_model]: the stream leaving the block that is run under the edit.
-at::Tensor PatchStarts::after_any_edit(Part part, int layer, const PatchItem& item) const {
-  Intervention paste{.site = {part, layer}};
-  at::Tensor value = other_.at({part, layer});
+int PatchStarts::entry(const SweepSpec& spec, const PatchJob& job) const {
+  if (spec.sets.empty() && has_short_cut(spec.part, job.layer))
+    return enters_own_block(spec.part) ? job.layer : job.layer + 1;
+  return last_edited(spec, job) + 1;
+}
+
+// The selected entries of the site, unpatched and patched. An axis of which one entry is selected
+// keeps its place, with size 1.
+PatchStarts::Values PatchStarts::values(const SlicedSite& at) const {
+  Intervention edit = replacements_.edit(at);
+  Values made{.plain = base_.at(at.site)};
   std::int64_t dim = 0;
-  for (const Axis axis : axes(part)) {
-    if ((axis == Axis::position || axis == Axis::query) && item.position >= 0) {
-      paste.where.positions = {item.position};
-      value = value.narrow(dim, item.position, 1);
-    }
-    if ((axis == Axis::head || axis == Axis::kv_head) && item.head >= 0) {
-      paste.where.heads = {item.head};
-      value = value.narrow(dim, item.head, 1);
+  for (const Axis axis : axes(at.site.part)) {
+    const auto* const list = chosen(axis, at.slice);
+    if (list != nullptr && list->size() == 1) {
+      made.plain = made.plain.narrow(dim, list->front(), 1);
+      clear(axis, edit.where);
     }
     ++dim;
   }
-  paste.edit = Put{value};
-  return follower_.block(layer, {paste});
+  const Plan plan{.interventions = {edit}};
+  const plumb::Tile tile{};
+  made.edited = Tap(plan, tile, made.plain.size(0)).edit(at.site, made.plain);
+  return made;
 }
 
-std::pair<int, std::vector<Branch>> PatchStarts::make(Part part, int layer,
-                                                      const std::vector<PatchItem>& items,
-                                                      std::int64_t& evaluations) const {
-  const bool into_stream =
-      part == Part::resid_pre || part == Part::resid_post || part == Part::mlp_out;
-  const bool before_mlp = part == Part::resid_mid || part == Part::attn_out || part == Part::z;
-  const int entry = part == Part::resid_pre ? layer : layer + 1;
-  const at::Tensor& plain = trunk_.resid_pre[at_layer(entry)];
-  const std::int64_t B = plain.size(0);
+// Of a [B, T, ...] tensor, the positions that are patched.
+at::Tensor PatchStarts::rows(const at::Tensor& whole, const SlicedSite& at) const {
+  return at.slice.positions.empty() ? whole : whole.narrow(1, at.slice.positions.front(), 1);
+}
+
+// [B, R, d_model] of the stream that leaves the site's block, or enters it.
+at::Tensor PatchStarts::of_stream(const SlicedSite& at) const {
+  const Part part = at.site.part;
+  const std::size_t layer = at_layer(at.site.layer);
+  const at::Tensor after = rows(trunk_.resid_pre[enters_own_block(part) ? layer : layer + 1], at);
+  if (part == Part::mlp_pre || part == Part::mlp_up || part == Part::mlp_post)
+    return after + neuron_change(at);
+  const Values found = values(at);
+  switch (part) {
+    case Part::mlp_out: return rows(trunk_.resid_mid[layer], at) + found.edited;
+    case Part::expert_out: return after + (found.edited - found.plain).sum(2);
+    case Part::embed:
+    case Part::pos_embed:
+    case Part::shared_out: return after + (found.edited - found.plain);
+    default: return found.edited;
+  }
+}
+
+// What patched neurons change in the MLP's write, [B, R, d_model].
+at::Tensor PatchStarts::neuron_change(const SlicedSite& at) const {
+  const ModelConfig& config = model_.config();
+  const Part part = at.site.part;
+  const Values found = values(at);
+  at::Tensor change = found.edited - found.plain;
+  if (part != Part::mlp_post) {
+    const auto of = [&](Part wanted) {
+      const at::Tensor all = rows(base_.at({wanted, at.site.layer}), at);
+      return at.slice.units.empty() ? all : all.narrow(2, at.slice.units.front(), 1);
+    };
+    if (part == Part::mlp_up) {
+      change = activate(config.activation, of(Part::mlp_pre)) * change;
+    } else {
+      change = activate(config.activation, found.edited) - activate(config.activation, found.plain);
+      if (config.gated_mlp) change = change * of(Part::mlp_up);
+    }
+  }
+  at::Tensor down = model_.weight(Weight::down, at.site.layer);
+  if (!at.slice.units.empty()) down = down.narrow(1, at.slice.units.front(), 1);
+  return at::linear(change, down);
+}
+
+// [B, R, H, d_head]
+at::Tensor PatchStarts::edited_z(const SlicedSite& at) const {
+  const Part part = at.site.part;
+  const Values found = values(at);
+  at::Tensor z = rows(base_.at({Part::z, at.site.layer}), at).clone();
+  const auto own = [&](at::Tensor& all) {
+    return at.slice.heads.empty() ? all : all.narrow(2, at.slice.heads.front(), 1);
+  };
+  if (part == Part::z) {
+    own(z).copy_(found.edited);
+    return z;
+  }
+  at::Tensor change;  // of the pattern, [B, heads, R, keys]
+  if (part == Part::pattern) {
+    change = found.edited - found.plain;
+  } else {
+    SlicedSite row = at;  // the softmax needs all keys
+    row.slice.keys.clear();
+    at::Tensor plain = base_.at(at.site);
+    if (!at.slice.heads.empty()) plain = plain.narrow(1, at.slice.heads.front(), 1);
+    if (!at.slice.positions.empty()) plain = plain.narrow(2, at.slice.positions.front(), 1);
+    at::Tensor edited = plain.clone();
+    if (at.slice.keys.empty()) {
+      edited.copy_(found.edited);
+    } else {
+      edited.narrow(3, at.slice.keys.front(), 1).copy_(found.edited);
+    }
+    change = at::softmax(edited, -1) - at::softmax(plain, -1);
+  }
+  const ModelConfig& config = model_.config();
+  at::Tensor v = trunk_.v[at_layer(at.site.layer)]
+                     .permute({0, 2, 1, 3})
+                     .repeat_interleave(config.heads / config.kv_heads, 1);  // [B, H, keys, d_head]
+  if (!at.slice.heads.empty()) v = v.narrow(1, at.slice.heads.front(), 1);
+  if (part == Part::pattern && !at.slice.keys.empty()) v = v.narrow(2, at.slice.keys.front(), 1);
+  at::Tensor added = at::matmul(change, v).permute({0, 2, 1, 3});
+  if (config.gated_attention) {
+    at::Tensor gate = rows(base_.at({Part::z_gate, at.site.layer}), at);
+    added = added * own(gate);
+  }
+  own(z).add_(added);
+  return z;
+}
+
+// [B, R, d_model] of the stream between attention and MLP.
+at::Tensor PatchStarts::of_mid(const SlicedSite& at) const {
+  const std::size_t layer = at_layer(at.site.layer);
+  switch (at.site.part) {
+    case Part::resid_mid: return values(at).edited;
+    case Part::attn_out: return rows(trunk_.resid_pre[layer], at) + values(at).edited;
+    case Part::head_out: {
+      const Values found = values(at);
+      return rows(trunk_.resid_mid[layer], at) + (found.edited - found.plain).sum(2);
+    }
+    default: {
+      const at::Tensor z = edited_z(at);
+      return rows(trunk_.resid_pre[layer], at) +
+             follower_.attn_out(at.site.layer, z.reshape({-1, z.size(2), z.size(3)}))
+                 .view({z.size(0), z.size(1), -1});
+    }
+  }
+}
+
+// One product for all items: their rows through this block's MLP.
+std::vector<at::Tensor> PatchStarts::through_mlp(int layer, const std::vector<SlicedSite>& sites,
+                                                 const std::vector<at::Tensor>& mids,
+                                                 std::int64_t& evaluations) const {
+  const at::Tensor mid = at::cat(mids, 1);
+  at::Tensor added;
+  if (model_.config().parallel) {
+    std::vector<at::Tensor> same;
+    for (const SlicedSite& site : sites)
+      same.push_back(rows(trunk_.mlp_out[at_layer(layer)], site));
+    added = at::cat(same, 1);
+  } else {
+    added = follower_.mlp_out(layer, mid.reshape({-1, mid.size(2)})).view(mid.sizes());
+    evaluations += mid.size(0) * mid.size(1);
+  }
+  const at::Tensor after = mid + added;
+  std::vector<at::Tensor> changed;
+  std::int64_t first = 0;
+  for (const at::Tensor& rows : mids) {
+    changed.push_back(after.narrow(1, first, rows.size(1)));
+    first += rows.size(1);
+  }
+  return changed;
+}
+
+at::Tensor PatchStarts::run_whole(const SweepSpec& spec, int layer, const PatchItem& item,
+                                  int until, Site record, std::int64_t& evaluations) const {
+  at::Tensor stream = trunk_.resid_pre[at_layer(layer)];
+  std::vector<Intervention> edits;
+  for (const Intervention& edit : fixed_) {
+    // The trunk's stream holds what was edited before.
+    if (per_layer(edit.site.part) && edit.site.layer >= layer && edit.site.layer < until &&
+        edit.site != Site{Part::resid_pre, layer})
+      edits.push_back(edit);
+  }
+  for (const SlicedSite& site : sites_of(spec, layer, item)) {
+    if (per_layer(site.site.part)) {
+      edits.push_back(replacements_.edit(site));
+    } else {
+      const at::Tensor& plain = base_.at(site.site);
+      const Plan plan{.interventions = {replacements_.edit(site)}};
+      const plumb::Tile tile{};
+      stream = stream + Tap(plan, tile, plain.size(0)).edit(site.site, plain) - plain;
+    }
+  }
+  evaluations += stream.size(0) * stream.size(1) * (until - layer);
+  return follower_.blocks(layer, until, stream, std::move(edits), {record}).at(record);
+}
+
+std::vector<Branch> PatchStarts::make(const SweepSpec& spec, const PatchJob& job,
+                                      std::int64_t& evaluations) const {
+  const int enter = entry(spec, job);
+  const at::Tensor& plain = trunk_.resid_pre[at_layer(enter)];
   const std::int64_t T = plain.size(1);
 
   // The changed rows of every item, [B, rows, d_model].
   std::vector<at::Tensor> changed;
-  for (const PatchItem& item : items) {
-    if (into_stream) {
-      changed.push_back(pasted(part, layer, item));
-    } else if (before_mlp) {
-      changed.push_back(changed_mid(part, layer, item));
-    } else {
-      changed.push_back(after_any_edit(part, layer, item).narrow(1, item.from(), T - item.from()));
-      evaluations += B * T;
-    }
-  }
-  if (before_mlp) {
-    // One product for all items: their rows through this block's MLP.
-    const at::Tensor mid = at::cat(changed, 1);
-    at::Tensor added;
-    if (config_.parallel) {
-      std::vector<at::Tensor> same;
-      for (const PatchItem& item : items)
-        same.push_back(rows_of(trunk_.mlp_out[at_layer(layer)], item));
-      added = at::cat(same, 1);
-    } else {
-      added = follower_.mlp_out(layer, mid.reshape({-1, mid.size(2)})).view(mid.sizes());
-      evaluations += B * mid.size(1);
-    }
-    const at::Tensor after = mid + added;
-    std::int64_t first = 0;
-    for (at::Tensor& rows : changed) {
-      const std::int64_t count = rows.size(1);
-      rows = after.narrow(1, first, count);
-      first += count;
+  if (spec.sets.empty() && has_short_cut(spec.part, job.layer)) {
+    std::vector<SlicedSite> sites;
+    for (const PatchItem& item : job.items)
+      sites.push_back(sites_of(spec, job.layer, item).front());
+    const bool mid = way_of(spec.part, model_.config()) == Way::mid;
+    for (const SlicedSite& site : sites) changed.push_back(mid ? of_mid(site) : of_stream(site));
+    if (mid) changed = through_mlp(job.layer, sites, changed, evaluations);
+  } else {
+    const Site leaving{Part::resid_post, enter - 1};
+    for (const PatchItem& item : job.items) {
+      changed.push_back(run_whole(spec, job.layer, item, enter, leaving, evaluations)
+                            .narrow(1, item.from, T - item.from));
     }
   }
 
   std::vector<Branch> branches;
   std::size_t item = 0;
-  for (const std::int64_t n : groups(items)) {
-    const std::int64_t from = items[item].from();
+  for (const std::int64_t n : groups(job.items)) {
+    const std::int64_t from = job.items[item].from;
     Branch branch{.from = from,
                   .stream = plain.narrow(1, from, T - from).unsqueeze(1).repeat({1, n, 1, 1})};
     for (std::int64_t i = 0; i < n; ++i, ++item) {
@@ -151,7 +374,7 @@ std::pair<int, std::vector<Branch>> PatchStarts::make(Part part, int layer,
     }
     branches.push_back(std::move(branch));
   }
-  return {entry, std::move(branches)};
+  return branches;
 }
 
 }  // namespace plumb

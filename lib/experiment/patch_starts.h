@@ -1,4 +1,4 @@
-// Where patched runs leave the plain one: the streams that a pasted value makes.
+// Where patched runs leave the unpatched one: the streams that a patched site makes.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,52 +7,65 @@
 #include <utility>
 #include <vector>
 
+#include "experiment/patch_jobs.h"
+#include "experiment/replacements.h"
 #include "model/follow.h"
 #include "plumb/patch.h"
 
 namespace plumb {
 
-/// One site to paste at; -1 = all positions, all heads.
-struct PatchItem {
-  std::int64_t position = -1;
-  std::int64_t head = -1;
-  std::int64_t from() const {
-    return position < 0 ? 0 : position;
-  }  ///< first position that differs
-};
-
-/// Entries along the head axis of a part: heads, key heads, or 0 where it has none.
-std::int64_t heads_of(Part part, const ModelConfig& config);
-
-/// Adds what the starts of the sweeps need to the two plain runs' plans.
-void add_start_records(const std::vector<SweepSpec>& sweeps, const ModelConfig& config, Plan& base,
-                       Plan& other);
+/// What the starts of the sweeps need of the unpatched run, of its first `depth` blocks.
+std::vector<Record> start_records(const std::vector<SweepSpec>& sweeps, const ModelConfig& config,
+                                  int depth);
+/// Every site of the first `depth` blocks that the sweeps patch.
+std::vector<Site> patched_sites(const std::vector<SweepSpec>& sweeps, const ModelConfig& config,
+                                int depth);
 
 class PatchStarts {
  public:
-  /// `base` and `other` are what the two plain runs recorded.
-  PatchStarts(const Follower& follower, const Trunk& trunk, const Cache& base, const Cache& other,
-              const ModelConfig& config)
-      : follower_(follower), trunk_(trunk), base_(base), other_(other), config_(config) {}
+  /// `base` is what the unpatched run recorded, under the `fixed` edits.
+  PatchStarts(const Model& model, const Follower& follower, const Trunk& trunk, const Cache& base,
+              const Replacements& replacements, const std::vector<Intervention>& fixed);
+
+  /// The block that the job's branches enter.
+  int entry(const SweepSpec& spec, const PatchJob& job) const;
 
   /// Items that share their first position, and are neighbours, make one branch: how many each.
   static std::vector<std::int64_t> groups(const std::vector<PatchItem>& items);
 
-  /// The branches of the items and the layer they enter. Adds what it ran to `evaluations`.
-  std::pair<int, std::vector<Branch>> make(Part part, int layer,
-                                           const std::vector<PatchItem>& items,
-                                           std::int64_t& evaluations) const;
+  /// The branches of the items. Adds what it ran to `evaluations`.
+  std::vector<Branch> make(const SweepSpec& spec, const PatchJob& job,
+                           std::int64_t& evaluations) const;
+
+  /// Runs the blocks from the item's to before `until` on whole sequences under its edits and the
+  /// fixed ones, and records a site.
+  at::Tensor run_whole(const SweepSpec& spec, int layer, const PatchItem& item, int until,
+                       Site record, std::int64_t& evaluations) const;
 
  private:
-  at::Tensor pasted(Part part, int layer, const PatchItem& item) const;
-  at::Tensor changed_mid(Part part, int layer, const PatchItem& item) const;
-  at::Tensor after_any_edit(Part part, int layer, const PatchItem& item) const;
+  struct Values {
+    at::Tensor plain = {};
+    at::Tensor edited = {};
+  };
+  bool has_short_cut(Part part, int layer) const;
+  int last_edited(const SweepSpec& spec, const PatchJob& job) const;
+  Values values(const SlicedSite& at) const;
+  at::Tensor rows(const at::Tensor& whole, const SlicedSite& at) const;
+  at::Tensor of_stream(const SlicedSite& at) const;
+  at::Tensor of_mid(const SlicedSite& at) const;
+  at::Tensor edited_z(const SlicedSite& at) const;
+  at::Tensor neuron_change(const SlicedSite& at) const;
+  std::vector<at::Tensor> through_mlp(int layer, const std::vector<SlicedSite>& sites,
+                                      const std::vector<at::Tensor>& mids,
+                                      std::int64_t& evaluations) const;
 
+  const Model& model_;
   const Follower& follower_;
   const Trunk& trunk_;
   const Cache& base_;
-  const Cache& other_;
-  const ModelConfig& config_;
+  const Replacements& replacements_;
+  const std::vector<Intervention>& fixed_;
+  int last_fixed_ = -1;  ///< last block with a fixed edit
 };
 
 }  // namespace plumb

@@ -63,9 +63,13 @@ at::Tensor mix(Attention& attention, int layer, const at::Tensor& q, const at::T
 }
 
 at::Tensor of_reads(const at::Tensor& bias, const at::Tensor& reads, std::int64_t n) {
-  at::Tensor rows = bias.index_select(-2, reads);  // [B, T] or [H, B, T]
-  rows = rows.dim() == 2 ? rows.unsqueeze(1) : rows.transpose(0, 1);
-  return rows.unsqueeze(2).repeat_interleave(n, 0);
+  const auto B = reads.size(0);
+  const auto P = reads.size(1);
+  const at::Tensor rows = bias.index_select(-2, reads.reshape({-1}));  // [B P, T], [H, B P, T]
+  const at::Tensor each = rows.dim() == 2
+                              ? rows.view({B, 1, P, rows.size(1)})
+                              : rows.view({rows.size(0), B, P, rows.size(2)}).transpose(0, 1);
+  return each.repeat_interleave(n, 0);
 }
 
 }  // namespace plumb

@@ -34,8 +34,8 @@ at::Tensor mix(Attention& attention, int layer, const at::Tensor& q, const at::T
                const at::Tensor& v, const at::Tensor& past_k, const at::Tensor& past_v,
                const at::Tensor& bias);
 
-/// Of the bias on scores, [T, T] or [H, T, T], the row of one query for each sequence: `reads` [B]
-/// gives [B * n, 1 or H, 1, T].
+/// Of the bias on scores, [T, T] or [H, T, T], the rows of some queries of each sequence: `reads`
+/// [B, P] gives [B * n, 1 or H, P, T].
 at::Tensor of_reads(const at::Tensor& bias, const at::Tensor& reads, std::int64_t n);
 
 }  // namespace plumb

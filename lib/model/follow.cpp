@@ -11,7 +11,8 @@
 
 namespace plumb {
 
-// B: sequences, n: streams of one, N: live positions of a stream, R: rows of all streams packed.
+// B: sequences, n: streams of one, N: live positions of a stream, P: read positions of a sequence,
+// R: rows of all streams packed.
 
 namespace {
 
@@ -64,27 +65,29 @@ std::vector<at::Tensor> split(const at::Tensor& packed, const std::vector<Branch
 
 }  // namespace
 
-std::vector<Record> trunk_records(const ModelConfig& config) {
+std::vector<Record> trunk_records(const ModelConfig& config, int depth) {
   std::vector<Record> records;
-  for (int layer = 0; layer < config.layers; ++layer) {
+  for (int layer = 0; layer < depth; ++layer) {
     for (const Part part : {Part::resid_pre, Part::k, Part::v, Part::resid_mid})
       records.emplace_back(Site{part, layer});
     if (config.parallel) records.emplace_back(Site{Part::mlp_out, layer});
   }
-  records.emplace_back(Site{Part::resid_final});
+  records.emplace_back(depth == config.layers ? Site{Part::resid_final}
+                                              : Site{Part::resid_post, depth - 1});
   return records;
 }
 
-Trunk make_trunk(const ModelConfig& config, const Cache& cache) {
+Trunk make_trunk(const ModelConfig& config, int depth, const Cache& cache) {
   Trunk trunk;
-  for (int layer = 0; layer < config.layers; ++layer) {
+  for (int layer = 0; layer < depth; ++layer) {
     trunk.resid_pre.push_back(cache.at({Part::resid_pre, layer}));
     trunk.resid_mid.push_back(cache.at({Part::resid_mid, layer}));
     if (config.parallel) trunk.mlp_out.push_back(cache.at({Part::mlp_out, layer}));
     trunk.k.push_back(cache.at({Part::k, layer}));
     trunk.v.push_back(cache.at({Part::v, layer}));
   }
-  trunk.resid_pre.push_back(cache.at({Part::resid_final}));
+  trunk.resid_pre.push_back(cache.at(depth == config.layers ? Site{Part::resid_final}
+                                                            : Site{Part::resid_post, depth - 1}));
   return trunk;
 }
 
@@ -125,50 +128,77 @@ at::Tensor Follower::mlp_out(int layer, const at::Tensor& stream) const {
   return mlp(rows.pass(), layer, stream.unsqueeze(0)).squeeze(0);
 }
 
-at::Tensor Follower::block(int layer, std::vector<Intervention> edits) const {
-  const at::Tensor& stream = trunk_.resid_pre[static_cast<std::size_t>(layer)];
-  const Site leaving{Part::resid_post, layer};
-  Plan plan{.record = {leaving}, .interventions = std::move(edits), .logits = Logits::none};
+at::Tensor Follower::read_as(Part part, int layer, const at::Tensor& stream,
+                             std::int64_t from) const {
+  const DecoderInputs made = inputs(positions_.narrow(0, from, stream.size(1)));
+  Rows rows(made, stream);
+  const at::Tensor in = rows.attention().read(layer, stream, Part::q_in, true);
+  return part == Part::v ? rows.attention().values(layer, in)
+                         : rows.attention().queries_or_keys(layer, in, part == Part::q);
+}
+
+Cache Follower::blocks(int layer, int until, const at::Tensor& stream,
+                       std::vector<Intervention> edits, std::vector<Record> records) const {
+  Plan plan{
+      .record = std::move(records), .interventions = std::move(edits), .logits = Logits::none};
   plan.restart = Restart{.layer = layer, .resid_pre = stream};
-  plan.until = layer + 1;
-  const std::int64_t B = stream.size(0);
+  plan.until = until;
+  const std::int64_t n = stream.size(0);
   const auto whole = stream.options().dtype(at::kLong);
   const plumb::Tile tile{.first = 0,
-                         .ids = at::zeros({B, stream.size(1)}, whole),
-                         .lengths = at::full({B}, stream.size(1), whole)};
+                         .ids = at::zeros({n, stream.size(1)}, whole),
+                         .lengths = at::full({n}, stream.size(1), whole)};
   DecoderInputs made{.model = model_,
                      .plan = plan,
                      .rope = rope_,
                      .window_rope = window_rope_,
                      .positions = positions_};
-  Tap tap(plan, tile, B);
+  Tap tap(plan, tile, n);
   decode(made, tile, stream, {}, tap);
-  return tap.take().at(leaving);
+  return tap.take();
+}
+
+std::vector<Branch> Follower::advance(int layer, int until, std::vector<Branch> branches,
+                                      std::int64_t& evaluations) const {
+  if (layer >= until) return branches;
+  const DecoderInputs made = inputs(places(branches));
+  at::Tensor x = pack(branches).unsqueeze(0);  // [1, R, d_model]
+  Rows rows(made, x);
+  for (; layer < until; ++layer) {
+    evaluations += x.size(1);
+    x = whole_block(rows, layer, x, branches);
+  }
+  std::int64_t first = 0;
+  for (Branch& branch : branches) {
+    const std::int64_t count = rows_of(branch);
+    branch.stream = x.narrow(1, first, count).view(branch.stream.sizes());
+    first += count;
+  }
+  return branches;
 }
 
 std::vector<at::Tensor> Follower::finish(int layer, std::vector<Branch> branches,
                                          std::int64_t& evaluations) const {
-  const DecoderInputs made = inputs(places(branches));
-  at::Tensor x = pack(branches).unsqueeze(0);  // [1, R, d_model]
-  Rows rows(made, x);
   const int last = model_.config().layers - 1;
-  for (; layer < last; ++layer) {
-    evaluations += x.size(1);
-    x = whole_block(rows, layer, x, branches);
-  }
+  branches = advance(layer, last, std::move(branches), evaluations);
   std::vector<at::Tensor> result;
-  if (layer == last) {
+  if (layer <= last) {
+    const DecoderInputs made = inputs(places(branches));
+    const at::Tensor x = pack(branches).unsqueeze(0);
+    Rows rows(made, x);
     evaluations += x.size(1);
     result = last_block(rows, x, branches);
   } else {
-    result = at_reads(x, branches);  // they enter after it
+    result = at_reads(pack(branches).unsqueeze(0), branches);  // they enter after it
   }
   // What is read before the first position that differs is as in the trunk.
   const at::Tensor& trunk = trunk_.resid_pre.back();
-  const std::int64_t B = trunk.size(0);
-  const at::Tensor plain = trunk.gather(1, reads_.view({B, 1, 1}).expand({B, 1, trunk.size(2)}));
+  const std::int64_t B = reads_.size(0);
+  const std::int64_t P = reads_.size(1);
+  const at::Tensor plain =
+      trunk.gather(1, reads_.unsqueeze(2).expand({B, P, trunk.size(2)})).unsqueeze(1);
   for (std::size_t i = 0; i < branches.size(); ++i) {
-    result[i] = at::where(reads_.view({B, 1, 1}) < branches[i].from, plain, result[i]);
+    result[i] = at::where(reads_.view({B, 1, P, 1}) < branches[i].from, plain, result[i]);
   }
   return result;
 }
@@ -212,15 +242,18 @@ std::vector<at::Tensor> Follower::last_block(Rows& rows, const at::Tensor& x,
   const auto v = split(rows.attention().values(layer, in), branches);
   const at::Tensor bias = rows.attention().score_bias(layer, positions_.size(0), x);
 
+  const std::int64_t P = reads_.size(1);
   std::vector<at::Tensor> streams;
   std::vector<at::Tensor> where;  // a read before the first live position stands at that one
-  for (const at::Tensor& stream : at_reads(x, branches)) {
-    streams.push_back(stream.reshape({1, -1, stream.size(2)}));
-  }
-  for (const Branch& branch : branches) where.push_back(reads_.clamp_min(branch.from));
   std::vector<at::Tensor> each_row;
-  for (std::size_t i = 0; i < branches.size(); ++i)
-    each_row.push_back(where[i].repeat_interleave(branches[i].stream.size(1)));
+  for (const at::Tensor& stream : at_reads(x, branches)) {
+    streams.push_back(stream.reshape({1, -1, stream.size(3)}));
+  }
+  for (const Branch& branch : branches) {
+    where.push_back(reads_.clamp_min(branch.from));
+    each_row.push_back(
+        where.back().unsqueeze(1).expand({-1, branch.stream.size(1), P}).reshape({-1}));
+  }
 
   const DecoderInputs made = inputs(at::cat(each_row, 0));
   Rows reader(made, x);
@@ -233,9 +266,10 @@ std::vector<at::Tensor> Follower::last_block(Rows& rows, const at::Tensor& x,
   for (std::size_t i = 0; i < branches.size(); ++i) {
     const std::int64_t B = branches[i].stream.size(0);
     const std::int64_t n = branches[i].stream.size(1);
-    const at::Tensor own = q.narrow(1, first, B * n).view({B, n, 1, config.heads, config.d_head});
+    const at::Tensor own =
+        q.narrow(1, first, B * n * P).view({B, n, P, config.heads, config.d_head});
     z.push_back(mixed(reader, layer, own, k[i], v[i], branches[i], of_reads(bias, where[i], n)));
-    first += B * n;
+    first += B * n * P;
   }
   const at::Tensor gated = attention.gated(layer, at::cat(z, 1), read_in);
   const at::Tensor mid = read + attention.write(layer, gated);
@@ -243,28 +277,27 @@ std::vector<at::Tensor> Follower::last_block(Rows& rows, const at::Tensor& x,
   std::vector<at::Tensor> result;
   first = 0;
   for (const Branch& branch : branches) {
-    const std::int64_t count = branch.stream.size(0) * branch.stream.size(1);
+    const std::int64_t count = branch.stream.size(0) * branch.stream.size(1) * P;
     result.push_back(out.narrow(1, first, count)
-                         .view({branch.stream.size(0), branch.stream.size(1), out.size(2)}));
+                         .view({branch.stream.size(0), branch.stream.size(1), P, out.size(2)}));
     first += count;
   }
   return result;
 }
 
-// [B, n, d_model] of each branch: its packed stream where it is read.
+// [B, n, P, d_model] of each branch: its packed stream where it is read.
 std::vector<at::Tensor> Follower::at_reads(const at::Tensor& x,
                                            const std::vector<Branch>& branches) const {
+  const std::int64_t P = reads_.size(1);
   std::vector<at::Tensor> streams;
   std::int64_t first = 0;
   for (const Branch& branch : branches) {
     const std::int64_t B = branch.stream.size(0);
     const std::int64_t n = branch.stream.size(1);
     const at::Tensor index =
-        (reads_ - branch.from).clamp_min(0).view({B, 1, 1, 1}).expand({B, n, 1, x.size(2)});
-    streams.push_back(x.narrow(1, first, rows_of(branch))
-                          .view({B, n, live(branch), x.size(2)})
-                          .gather(2, index)
-                          .squeeze(2));
+        (reads_ - branch.from).clamp_min(0).view({B, 1, P, 1}).expand({B, n, P, x.size(2)});
+    streams.push_back(
+        x.narrow(1, first, rows_of(branch)).view({B, n, live(branch), x.size(2)}).gather(2, index));
     first += rows_of(branch);
   }
   return streams;

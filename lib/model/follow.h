@@ -14,17 +14,18 @@ namespace plumb {
 
 /// What a plain run over [B, T] tokens leaves for those that branch off it.
 struct Trunk {
-  std::vector<at::Tensor> resid_pre =
-      {};  ///< [layers + 1]: [B, T, d_model]; the last is resid_final
+  /// [layers + 1]: [B, T, d_model]; the last one leaves the last block that was run
+  std::vector<at::Tensor> resid_pre = {};
   std::vector<at::Tensor> resid_mid = {};  ///< [layers]: [B, T, d_model]
   std::vector<at::Tensor> mlp_out = {};    ///< [layers]: [B, T, d_model]; only of parallel blocks
   std::vector<at::Tensor> k = {};          ///< [layers]: [B, T, K, d_head]
   std::vector<at::Tensor> v = {};
 };
 
-/// The sites whose values a trunk holds.
-std::vector<Record> trunk_records(const ModelConfig& config);
-Trunk make_trunk(const ModelConfig& config, const Cache& cache);
+/// The sites whose values a trunk of the first `depth` blocks holds: of all of them, resid_final
+/// too; of fewer, the stream that leaves the last one.
+std::vector<Record> trunk_records(const ModelConfig& config, int depth);
+Trunk make_trunk(const ModelConfig& config, int depth, const Cache& cache);
 
 /// n streams for each sequence of the trunk that differ from it from position `from` on.
 struct Branch {
@@ -36,19 +37,27 @@ struct Branch {
 /// many threads. Its matrix products run on the calling thread alone.
 class Follower {
  public:
-  /// `reads` [B] int64: the position of each sequence that is wanted in the end.
+  /// `reads` [B, P] int64: the positions of each sequence that are wanted in the end.
   Follower(const Model& model, const Trunk& trunk, at::Tensor reads);
 
   /// What attention adds to the stream, of z [R, H, d_head]: [R, d_model].
   at::Tensor attn_out(int layer, const at::Tensor& z) const;
   /// What the MLP adds to the stream, of the stream it reads [R, d_model].
   at::Tensor mlp_out(int layer, const at::Tensor& stream) const;
-  /// Runs block `layer` on the trunk's stream under edits of its sites: the stream that leaves it,
-  /// [B, T, d_model].
-  at::Tensor block(int layer, std::vector<Intervention> edits) const;
+  /// q, k or v [n, R, heads, d_head] of the stream [n, R, d_model] that attention reads at the
+  /// positions from `from` on.
+  at::Tensor read_as(Part part, int layer, const at::Tensor& stream, std::int64_t from) const;
+  /// Runs blocks `layer` to before `until` on whole sequences under edits of their sites, and
+  /// returns what was recorded. `stream` [n, T, d_model] enters the first of them.
+  Cache blocks(int layer, int until, const at::Tensor& stream, std::vector<Intervention> edits,
+               std::vector<Record> records) const;
+  /// Runs the branches from their entry into block `layer` to before block `until`. Adds to
+  /// `evaluations` the positions run through each block.
+  std::vector<Branch> advance(int layer, int until, std::vector<Branch> branches,
+                              std::int64_t& evaluations) const;
   /// Runs the branches from their entry into block `layer` to the end. Returns of each the stream
-  /// before the final norm at the read positions, [B, n, d_model]: where the read position lies
-  /// before `from`, that of the trunk. Adds to `evaluations` the positions run through each block.
+  /// before the final norm at the read positions, [B, n, P, d_model]: where a read position lies
+  /// before `from`, that of the trunk.
   std::vector<at::Tensor> finish(int layer, std::vector<Branch> branches,
                                  std::int64_t& evaluations) const;
   /// Logits [R, vocab] of the stream before the final norm [R, d_model].

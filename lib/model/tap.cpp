@@ -177,6 +177,7 @@ at::Tensor Tap::apply(const Intervention& intervention, const at::Tensor& value)
 at::Tensor Tap::edit(Site site, const at::Tensor& value) const {
   const auto found = work_.find(site);
   if (found == work_.end()) return value;
+  found->second.met = true;
   at::Tensor current = value;
   for (const auto* intervention : found->second.interventions)
     current = apply(*intervention, current);
@@ -204,6 +205,15 @@ at::Tensor Tap::operator()(Site site, const at::Tensor& value) {
     cache_.put(site, record->label, kept);
   }
   return current;
+}
+
+Cache Tap::take() {
+  for (const auto& [site, work] : work_) {
+    if (work.interventions.empty() || work.met) continue;
+    throw Error(ErrorKind::internal,
+                fmt::format("the edit at {} was never reached", to_string(site)));
+  }
+  return std::move(cache_);
 }
 
 }  // namespace plumb

@@ -29,12 +29,14 @@ class Tap {
   /// Edits only: for a site whose tensor is made more than once.
   at::Tensor edit(Site site, const at::Tensor& value) const;
 
-  Cache take() { return std::move(cache_); }
+  /// What was recorded. Throws internal if an edit of the plan was never reached.
+  Cache take();
 
  private:
   struct Work {
     std::vector<const Intervention*> interventions;
     std::vector<const Record*> records;
+    mutable bool met = false;
   };
   at::Tensor apply(const Intervention& intervention, const at::Tensor& value) const;
   at::Tensor own(const at::Tensor& tensor, const at::Tensor& selected) const;

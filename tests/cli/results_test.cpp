@@ -227,11 +227,65 @@ TEST(Results, PatchKeepsItsContract) {
   EXPECT_EQ(run_plumb({"patch", "planted", "--pairs", "/nowhere", "--sweep", "z:layer"}).code, 3);
 }
 
+TEST(Results, PatchAblatesSetsPathsAndMadePairs) {
+  const fs::path out = scratch_dir();
+  const fs::path pairs = out / "pairs.jsonl";
+  const Outcome made = run_plumb({"pairs", "induction", "planted", "-n", "3", "--length", "4"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  std::ofstream(pairs) << made.out;
+  const Json ablated =
+      document({"patch",       "planted",    "--pairs",     pairs.string(),
+                "--sweep",     "every-head", "--set",       "L0-1.z[h=*;t=0] L1.mlp_out",
+                "--ablate",    "mean",       "--with",      "L0.z[h=0]=scale:0.5",
+                "--direction", "noising",    "--intervals", "--dtype",
+                "f64",         "--json",     "--out",       out.string()});
+  ASSERT_EQ(ablated.at("sweeps").size(), 6U);
+  const Json& sets = ablated.at("sweeps").at(5);
+  EXPECT_TRUE(sets.at("site").is_null());
+  EXPECT_EQ(sets.at("axes"), Json::array({"set"}));
+  EXPECT_EQ(sets.at("values").size(), 1U);
+  EXPECT_LE(sets.at("low").at(0), sets.at("high").at(0));
+  EXPECT_EQ(sets.at("each").at(0).size(), 3U);
+  EXPECT_EQ(ablated.at("ablation"), "mean");
+  EXPECT_EQ(ablated.at("with"), "L0.z[h=0]=scale:0.5");
+  EXPECT_EQ(Archive(out / "patch.h5").tensor("/sweep/sets/each").dim(), 2);
+
+  const Json paths =
+      document({"patch", "planted", "--pairs", pairs.string(), "--paths", "z:layer,head", "--paths",
+                "embed[t=1]", "--receivers", "L1.q[h=0] L1.mlp_in", "--via", "L0.mlp_in", "--mlps",
+                "recomputed", "--raw", "--json"});
+  EXPECT_EQ(paths.at("sweeps").size(), 2U);
+  EXPECT_EQ(paths.at("paths").at("receivers"), "L1.q[h=0] L1.mlp_in");
+  EXPECT_EQ(paths.at("paths").at("via"), Json::array({"L0.mlp_in"}));
+
+  // Prompts by themselves, and a metric inside the model.
+  std::ofstream(out / "prompts.jsonl") << "{\"clean\": [3, 5, 7]}\n{\"clean\": [4, 6, 7]}\n";
+  const Json sink =
+      document({"patch", "planted", "--pairs", (out / "prompts.jsonl").string(), "--sweep",
+                "mlp_out:layer", "--ablate", "zero", "--metric", "sink:2", "--json"});
+  EXPECT_EQ(sink.at("inputs").at("kind"), "prompts");
+  EXPECT_EQ(sink.at("sweeps").at(0).at("values").back(), 0.0);  // behind the metric
+
+  const auto refused = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"patch", "planted", "--pairs", pairs.string()});
+    return run_plumb(flags).code;
+  };
+  EXPECT_EQ(refused({"--sweep", "z:layer", "--ablate", "twice"}), 2);
+  EXPECT_EQ(refused({"--sweep", "z:layer", "--paths", "z:layer", "--receivers", "logits"}), 2);
+  EXPECT_EQ(refused({"--paths", "z:layer"}), 2);
+  EXPECT_EQ(refused({"--set", "L0.z[h=99]"}), 2);
+  EXPECT_EQ(refused({"--sweep", "z:layer", "--with", "L0.z"}), 2);
+  EXPECT_EQ(refused({"--sweep", "z:layer", "--ablate", "add:/nowhere.json"}), 3);
+  EXPECT_EQ(run_plumb({"pairs", "planted"}).code, 2);
+  EXPECT_EQ(run_plumb({"pairs"}).code, 2);
+}
+
 TEST(Results, ASignalEndsTheRunWithOneLineAndLosesNothingFound) {
   const fs::path out = scratch_dir() / "results";
   Started job({"p0", "planted", "--out", out.string(), "--threads", "1"});
-  // The directory is made once signals are caught. The rest takes longer than the pause, so that the
-  // signal meets the run before its end: before or after the first finding, as fast as the machine is.
+  // The directory is made once signals are caught. The rest takes longer than the pause, so that
+  // the signal meets the run before its end: before or after the first finding, as fast as the
+  // machine is.
   for (int i = 0; i < 600 && !fs::exists(out); ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   std::this_thread::sleep_for(std::chrono::milliseconds(300));

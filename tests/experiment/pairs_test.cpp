@@ -58,7 +58,10 @@ TEST(Pairs, ErrorsNameTheLine) {
     EXPECT_NE(message.find(part), std::string::npos) << message;
   };
   expect("[1]", "expected an object");
-  expect("{\"clean\": [1], \"corrupt\": [2]}", "answers");
+  expect("{\"corrupt\": [2]}", "has no \"clean\"");
+  expect("{\"clean\": [1], \"answers\": 3}", "list of two");
+  expect("{\"clean\": [1], \"corrupt\": [2], \"answers\": [[], 3]}", "answers is empty");
+  expect("{\"clean\": [1], \"corrupt\": [2], \"align\": [[1]]}", "align");
   expect("{\"clean\": [1], \"corrupt\": [2], \"answers\": [1]}", "list of two");
   expect("{\"clean\": [-1], \"corrupt\": [2], \"answers\": [1, 2]}", "expected a token id");
   expect("{\"clean\": [], \"corrupt\": [2], \"answers\": [1, 2]}", "clean");

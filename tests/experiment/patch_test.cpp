@@ -7,44 +7,16 @@
 #include "plumb/error.h"
 #include "support/naive_patch.h"
 #include "support/toy_model.h"
+#include "toy_pairs.h"
 
 namespace plumb {
 namespace {
 
-// Float64 throughout; the engine adds the same numbers in another order.
+using test::expect_as_naive;
+using test::toy_pairs;
+
+// Metrics in float64.
 constexpr double tolerance = 1e-10;
-
-// Pairs that differ at one position, the second one shorter than the rest.
-Pairs toy_pairs(const ModelConfig& config, std::int64_t count, std::int64_t length,
-                std::uint64_t seed) {
-  const at::Tensor ids = test::toy_tokens(config, count, length, seed).ids;
-  std::vector<PairIds> pairs;
-  for (std::int64_t b = 0; b < count; ++b) {
-    PairIds pair;
-    const std::int64_t own = b == 1 ? length - 2 : length;
-    for (std::int64_t t = 0; t < own; ++t) pair.clean.push_back(ids[b][t].item<std::int64_t>());
-    pair.corrupt = pair.clean;
-    auto& changed = pair.corrupt[static_cast<std::size_t>(1 + b % 2)];
-    changed = (changed + 1) % config.vocab;
-    pair.right = b % config.vocab;
-    pair.wrong = (b + 3) % config.vocab;
-    pairs.push_back(pair);
-  }
-  return make_pairs(pairs);
-}
-
-void expect_as_naive(const Model& model, const Pairs& pairs, const std::string& sweep,
-                     const PatchOptions& options) {
-  SCOPED_TRACE(sweep);
-  const SweepSpec spec = parse_sweep(sweep);
-  const PatchReport report = patch(model, pairs, {spec}, options);
-  ASSERT_EQ(report.sweeps.size(), 1U);
-  const at::Tensor naive = test::naive_patch(model, pairs, spec, options);
-  const at::Tensor& found = report.sweeps.front().each;
-  ASSERT_EQ(found.sizes(), naive.sizes());
-  EXPECT_LT((found - naive).abs().max().item<double>(), tolerance);
-  EXPECT_TRUE(report.sweeps.front().not_finite.empty());
-}
 
 // Indices of `any_config`: both kinds of decoder, a mixture of experts, and every unusual config.
 class PatchTwin : public testing::TestWithParam<std::uint64_t> {};
@@ -58,24 +30,42 @@ TEST_P(PatchTwin, EverySiteGivesWhatAWholeForwardPassGives) {
   const Pairs pairs = toy_pairs(config, 2, 5, GetParam() + 100);
   PatchOptions options{.raw = true};
   options.direction = GetParam() % 3 == 0 ? Direction::noising : Direction::denoising;
-  std::vector<const char*> sweeps = {"resid_pre:layer,position", "resid_pre:layer",
-                                     "resid_mid:layer,position", "resid_post:position,layer",
-                                     "attn_out:layer,position",  "attn_out:layer",
-                                     "mlp_out:layer,position",   "z:layer,head",
-                                     "z:layer,head,position",    "z:layer,position",
-                                     "q:layer,head",             "k:layer,head,position",
-                                     "v:layer,head",             "scores:layer,head",
-                                     "pattern:layer,head",       "pattern:layer,head,position"};
+  std::vector<const char*> sweeps = {"resid_pre:layer,position",
+                                     "resid_pre:layer",
+                                     "resid_mid:layer,position",
+                                     "resid_post:position,layer",
+                                     "attn_out:layer,position",
+                                     "attn_out:layer",
+                                     "mlp_out:layer,position",
+                                     "z:layer,head",
+                                     "z:layer,head,position",
+                                     "z:layer,position",
+                                     "q:layer,head",
+                                     "k:layer,head,position",
+                                     "v:layer,head",
+                                     "scores:layer,head",
+                                     "pattern:layer,head",
+                                     "pattern:layer,head,position",
+                                     "head_out:layer,head",
+                                     "embed:position",
+                                     "pattern:layer,head,query,key",
+                                     "scores:layer,query,key",
+                                     "scores:layer,head,key"};
+  if (config.positions == Positions::learned) sweeps.push_back("pos_embed:position");
   if (config.experts.count == 0) {
-    sweeps.push_back("mlp_post:layer,position");
-    sweeps.push_back("mlp_pre:layer");
+    sweeps.insert(sweeps.end(), {"mlp_post:layer,position", "mlp_pre:layer",
+                                 "mlp_post:layer,neuron", "mlp_pre:layer,neuron,position"});
+    if (config.gated_mlp) sweeps.push_back("mlp_up:neuron,layer");
+  } else {
+    sweeps.insert(sweeps.end(), {"expert_out:layer,expert", "expert_out:layer,position",
+                                 "shared_out:layer", "router:layer,expert,position"});
   }
   for (const char* sweep : sweeps) expect_as_naive(model, pairs, sweep, options);
 }
 
 TEST(Patch, EveryMetricIsItsDefinition) {
   const ModelConfig config = test::random_config(2);
-  const Model model = test::toy_model(config, 2);
+  const Model model = test::toy_model(config, 2, {.dtype = at::kDouble, .threads = 1});
   const Pairs pairs = toy_pairs(config, 3, 6, 9);
   for (const char* name : {"logit_diff", "log_prob", "prob", "rank", "kl", "reverse_kl", "js"}) {
     SCOPED_TRACE(name);
@@ -89,7 +79,7 @@ TEST(Patch, EveryMetricIsItsDefinition) {
 
 TEST(Patch, NormalisedValuesRunFromTheUnpatchedToThePastedRun) {
   const ModelConfig config = test::random_config(0);
-  const Model model = test::toy_model(config, 0);
+  const Model model = test::toy_model(config, 0, {.dtype = at::kDouble, .threads = 1});
   const Pairs pairs = toy_pairs(config, 3, 7, 5);
   for (const Direction direction : {Direction::denoising, Direction::noising}) {
     const PatchReport report = patch(
@@ -120,7 +110,7 @@ TEST(Patch, TheSameBitsForAnyNumberOfThreads) {
 
 TEST(Patch, CountsOnlyWhatItComputes) {
   const ModelConfig config = test::random_config(0);
-  const Model model = test::toy_model(config, 0);
+  const Model model = test::toy_model(config, 0, {.dtype = at::kDouble, .threads = 1});
   const Pairs pairs = toy_pairs(config, 3, 8, 1);
   const PatchReport report =
       patch(model, pairs, {parse_sweep("resid_pre:layer,position")}, {.raw = true});
@@ -134,7 +124,7 @@ TEST(Patch, CountsOnlyWhatItComputes) {
 
 TEST(Patch, SaysWhereTheMetricIsNotFinite) {
   const ModelConfig config = test::random_config(0);
-  const Model model = test::toy_model(config, 0);
+  const Model model = test::toy_model(config, 0, {.dtype = at::kDouble, .threads = 1});
   const Pairs pairs = toy_pairs(config, 2, 5, 1);
   Metric odd{.kind = MetricKind::custom, .name = "odd"};
   odd.custom = [](const at::Tensor& logits, const at::Tensor&) {
@@ -149,7 +139,7 @@ TEST(Patch, SaysWhereTheMetricIsNotFinite) {
 
 TEST(Patch, RefusesWhatMakesNoSense) {
   const ModelConfig config = test::random_config(0);
-  const Model model = test::toy_model(config, 0);
+  const Model model = test::toy_model(config, 0, {.dtype = at::kDouble, .threads = 1});
   const Pairs pairs = toy_pairs(config, 2, 5, 1);
   Pairs same = pairs;
   same.corrupt = same.clean;
