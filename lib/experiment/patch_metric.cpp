@@ -144,8 +144,8 @@ ReadPlan read_plan(const Metric& metric, const Pairs& pairs, Which which) {
   }
   if (which == Which::corrupt && pairs.to_clean.defined()) {
     refuse(metric,
-           "the next tokens are the clean prompt's, whose positions are others; patch the "
-           "clean run (noising)");
+           "it counts the clean prompt's next tokens position by position, and a map moves "
+           "positions");
   }
   const std::int64_t T = tokens_of(pairs, which).length();
   const at::Tensor wanted = metric.positions.empty() ? at::arange(std::max<std::int64_t>(T - 1, 1))
