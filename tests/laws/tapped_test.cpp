@@ -43,11 +43,11 @@ TEST_P(Tapped, RunsRecordsAndEditsAsPlumbsOwnDecoder) {
   for (const bool edited : {false, true}) {
     if (edited) {
       plan.interventions = {
-          {.site = {Part::z, 0}, .where = {.positions = {2}, .heads = {0}}, .edit = Zero{}},
+          {.site = {Part::z, 0}, .where = {.heads = {0}, .positions = {2}}, .edit = Zero{}},
           {.site = {Part::mlp_out, last}, .where = {.positions = {0, 3}}, .edit = Scale{-0.5}}};
     }
-    const Run ours = run(own, tokens, plan);
-    const Run theirs = run(tapped, tokens, plan);
+    const plumb::Run ours = plumb::run(own, tokens, plan);
+    const plumb::Run theirs = plumb::run(tapped, tokens, plan);
     expect_equal(theirs.logits, ours.logits);
     for (const auto& [key, value] : ours.cache.entries())
       expect_equal(theirs.cache.at(key.first, key.second), value);
