@@ -84,7 +84,7 @@ constexpr const char* damaged = "model.layers.1.self_attn.q_proj.weight";
 TEST(Failures, AMissingShard) {
   const fs::path directory = scratch_dir() / "sharded";
   const Outcome made =
-      run_plumb({"convert", "planted", "--out", directory.string(), "--shard-size", "100kB"});
+      run_plumb({"convert", "planted", "--out", directory.string(), "--shard-size", "100K"});
   ASSERT_EQ(made.code, 0) << made.err;
   fs::path shard;
   for (const auto& entry : fs::directory_iterator(directory)) {

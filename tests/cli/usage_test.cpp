@@ -69,7 +69,8 @@ TEST(Usage, NumbersAreReadStrictlyAndInDecimal) {
   expect_refusal({"sink", "--threads"}, 2, "--threads expects a value");
   expect_refusal({"sink", "--epsilon", "nan"}, 2,
                  "--epsilon expects a number from 0 to 1, not 'nan'");
-  expect_refusal({"sink", "--dtype", "f16"}, 2, "--dtype expects one of f32, f64, not 'f16'");
+  expect_refusal({"sink", "--dtype", "f8"}, 2,
+                 "--dtype expects one of f32, f64, bf16, f16, not 'f8'");
   expect_refusal({"sink", "--random", "4"}, 2, "--random expects N,T (sequences, length), not '4'");
   expect_refusal({"sink", "--random", "4,1"}, 2,
                  "--random N,T: T expects a whole number from 2 to 10000000, not '1'");
