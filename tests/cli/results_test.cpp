@@ -236,7 +236,7 @@ TEST(Results, PatchAblatesSetsPathsAndMadePairs) {
   const Json ablated =
       document({"patch",       "planted",    "--pairs",     pairs.string(),
                 "--sweep",     "every-head", "--set",       "L0-1.z[h=*;t=0] L1.mlp_out",
-                "--ablate",    "mean",       "--with",      "L0.z[h=0]=scale:0.5",
+                "--ablate",    "mean-batch", "--with",      "L0.z[h=0]=scale:0.5",
                 "--direction", "noising",    "--intervals", "--dtype",
                 "f64",         "--json",     "--out",       out.string()});
   ASSERT_EQ(ablated.at("sweeps").size(), 6U);
@@ -246,7 +246,7 @@ TEST(Results, PatchAblatesSetsPathsAndMadePairs) {
   EXPECT_EQ(sets.at("values").size(), 1U);
   EXPECT_LE(sets.at("low").at(0), sets.at("high").at(0));
   EXPECT_EQ(sets.at("each").at(0).size(), 3U);
-  EXPECT_EQ(ablated.at("ablation"), "mean");
+  EXPECT_EQ(ablated.at("ablation"), "mean-batch");
   EXPECT_EQ(ablated.at("with"), "L0.z[h=0]=scale:0.5");
   EXPECT_EQ(Archive(out / "patch.h5").tensor("/sweep/sets/each").dim(), 2);
 

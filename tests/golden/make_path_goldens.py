@@ -9,6 +9,7 @@ import json
 import sys
 
 import torch
+from make_decoder_goldens import Lift
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 torch.set_default_dtype(torch.float64)
@@ -229,7 +230,16 @@ def main(path):
     result = {"about": "path patching by hooks on transformers, float64, denoising; see "
                        "make_path_goldens.py", "clean": clean.tolist(), "corrupt": corrupt.tolist(),
               "answers": answers.tolist(), "cases": []}
-    for kind, net in (("gpt2", Gpt2()), ("llama", Llama())):
+    with Lift():  # rotary tables and softmax, which transformers makes in float32
+        nets = (("gpt2", Gpt2()), ("llama", Llama()))
+        fill_cases(result, nets, clean, corrupt, answers)
+    with open(path, "w") as file:
+        json.dump(result, file, indent=0)
+        file.write("\n")
+
+
+def fill_cases(result, nets, clean, corrupt, answers):
+    for kind, net in nets:
         for senders, receivers, via in CASES:
             # GPT-2's stream starts with token and position embeddings; positions do not differ.
             table = {"z": HEAD_SENDERS, "m": MLP_SENDERS, "E": EMBED_SENDERS}[senders[0]]
@@ -244,9 +254,6 @@ def main(path):
                     "model": kind, "senders": senders.lower(), "receivers": receivers, "via": via,
                     "mlps": "recomputed" if recomputed else "frozen",
                     "values": [value(entry) for entry in table]})
-    with open(path, "w") as file:
-        json.dump(result, file, indent=0)
-        file.write("\n")
 
 
 main(sys.argv[1])
