@@ -29,8 +29,8 @@ struct PairTaskOptions {
 /// Lines that `read_pairs` reads, no two alike, the same for the same seed and tokenizer. Prompts
 /// are texts (of induction ids), answers ids. Names and numbers are those that the tokenizer writes
 /// as one token at their place; in every pair both prompts have the same number of tokens and
-/// differ in one (of greater_than, where a digit is a token, in two). Throws bad_argument if so many
-/// pairs cannot be made, unsupported if the tokenizer knows too few of the words as tokens.
+/// differ in one (of greater_than, where a digit is a token, in two). Throws bad_argument if so
+/// many pairs cannot be made, unsupported if the tokenizer knows too few of the words as tokens.
 /// `vocab` is the model's; without a tokenizer only induction can be made.
 std::vector<std::string> make_pair_lines(PairTask task, const Tokenizer* tokenizer,
                                          std::int64_t vocab, const PairTaskOptions& options = {});

@@ -21,9 +21,9 @@ struct SiteShape {
 
 struct Inspection {
   std::vector<std::pair<std::string, std::string>> switches =
-      {};                                            ///< "norm" to "rms, epsilon 1e-05"
-  std::vector<SiteShape> sites = {};                 ///< those that this decoder has
-  std::int64_t parameters_per_block = 0;             ///< of the largest
+      {};                                 ///< "norm" to "rms, epsilon 1e-05"
+  std::vector<SiteShape> sites = {};      ///< those that this decoder has
+  std::int64_t parameters_per_block = 0;  ///< of the largest
   /// "embedding", "attention", "mlp", "norms", "unembedding", ... to elements, of all blocks
   std::vector<std::pair<std::string, std::int64_t>> parameters = {};
   std::map<std::string, std::uint64_t> stored = {};  ///< bytes in the file by stored type

@@ -111,8 +111,8 @@ TEST(GgufExperts, AShareExpertsGateMayBeAVector) {
     const Checkpoint checkpoint = Checkpoint::open(model.write());
     EXPECT_EQ(checkpoint.config().family, "qwen2_moe");
     EXPECT_EQ(checkpoint.config().experts.shared_width, neurons);
-    EXPECT_TRUE(
-        at::equal(checkpoint.read(Weight::shared_router), at::tensor({1.F, 2.F, 3.F, 4.F}).view({1, 4})))
+    EXPECT_TRUE(at::equal(checkpoint.read(Weight::shared_router),
+                          at::tensor({1.F, 2.F, 3.F, 4.F}).view({1, 4})))
         << flat;
   }
 }

@@ -23,9 +23,8 @@ using test::expect_error;
 using test::random_weights;
 using test::small_config;
 
-constexpr const char* families[] = {"llama", "smollm3",   "qwen2",   "qwen3",    "mistral",
-                                    "gpt2",  "qwen3_moe", "mixtral", "qwen2_moe", "olmoe",
-                                    "gpt_oss"};
+constexpr const char* families[] = {"llama",     "smollm3", "qwen2",     "qwen3", "mistral", "gpt2",
+                                    "qwen3_moe", "mixtral", "qwen2_moe", "olmoe", "gpt_oss"};
 
 void expect_same(const Checkpoint& read, const std::map<std::string, at::Tensor>& weights,
                  at::ScalarType dtype) {

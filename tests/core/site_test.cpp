@@ -50,11 +50,26 @@ TEST(Site, SetsExpandLayers) {
 }
 
 TEST(Site, RefusesWhatIsNoSite) {
-  for (const char* text :
-       {"", "z", "L3", "L3.", "Lx.z", "L3.foo", "L3.embed", "L-1.z", "L3.z[", "L3.z[h]",
-        "L3.z[q=1]", "L3.z[e=1]", "L3.mlp_out[e=0]", "L3.z[h=1;h=2]", "L3.z[h=3-1]",
-        "L3.attn_out[h=1]", "L3.z[k=0]", "L3.z[h=99999999999999999999]", "L0-1.z",
-        "L3.z[h=0-99999999999]"}) {
+  for (const char* text : {"",
+                           "z",
+                           "L3",
+                           "L3.",
+                           "Lx.z",
+                           "L3.foo",
+                           "L3.embed",
+                           "L-1.z",
+                           "L3.z[",
+                           "L3.z[h]",
+                           "L3.z[q=1]",
+                           "L3.z[e=1]",
+                           "L3.mlp_out[e=0]",
+                           "L3.z[h=1;h=2]",
+                           "L3.z[h=3-1]",
+                           "L3.attn_out[h=1]",
+                           "L3.z[k=0]",
+                           "L3.z[h=99999999999999999999]",
+                           "L0-1.z",
+                           "L3.z[h=0-99999999999]"}) {
     try {
       parse_site(text);
       ADD_FAILURE() << text << " was accepted";

@@ -1,5 +1,3 @@
-#include "plumb/report.h"
-
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -8,6 +6,7 @@
 #include <limits>
 
 #include "plumb/error.h"
+#include "plumb/report.h"
 #include "report/progress_bar.h"
 
 namespace plumb {
