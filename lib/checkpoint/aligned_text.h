@@ -9,6 +9,13 @@
 
 namespace plumb {
 
+/// How long rewriting may make a text of `bytes` bytes. The most that a normalisation form makes of
+/// a character is eleven times its bytes; steps that a file chains may multiply without end.
+constexpr std::size_t longest_rewritten(std::size_t bytes) { return 64 * bytes + 65536; }
+
+/// Throws too_large.
+[[noreturn]] void refuse_growth(std::size_t bytes);
+
 /// Bytes `begin` to before `end` of the input.
 struct Span {
   std::size_t begin = 0;
@@ -67,9 +74,13 @@ class Rewriter {
     }
   }
 
-  /// `text` in place of the bytes `begin` to before `end`, or in front of `begin`.
+  /// `text` in place of the bytes `begin` to before `end`, or in front of `begin`. Throws too_large
+  /// when the result exceeds `longest_rewritten`.
   void put(std::size_t begin, std::size_t end, std::string_view text) {
     out_.bytes += text;
+    if (out_.bytes.size() > longest_rewritten(source_.bytes.size())) {
+      refuse_growth(source_.bytes.size());
+    }
     if (source_.tracked) out_.origins.resize(out_.bytes.size(), source_.span(begin, end));
   }
 

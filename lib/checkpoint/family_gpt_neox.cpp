@@ -50,7 +50,7 @@ Source source(const ModelConfig& config, Weight weight, int layer) {
   const auto fused = [&](std::int64_t part, bool bias) {
     Source source =
         at(bias ? "attention.query_key_value.bias" : "attention.query_key_value.weight");
-    source.outputs = 3 * config.heads * d_head;
+    source.outputs = std::int64_t{3} * config.heads * d_head;
     source.first = part * d_head;
     source.group = d_head;
     source.stride = 3 * d_head;

@@ -136,6 +136,7 @@ AlignedText Normalizer::apply(const AlignedView& text) const {
   for (std::size_t i = 1; i < steps_.size(); ++i) {
     AlignedText next = steps_[i](out.view());
     out = std::move(next);
+    if (out.bytes.size() > longest_rewritten(text.bytes.size())) refuse_growth(text.bytes.size());
   }
   return out;
 }

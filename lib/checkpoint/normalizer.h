@@ -22,6 +22,7 @@ class Normalizer {
 
   void add(Step step) { steps_.push_back(std::move(step)); }
   bool empty() const { return steps_.empty(); }
+  /// Throws too_large when the text becomes longer than `longest_rewritten` says.
   AlignedText apply(const AlignedView& text) const;
   std::string apply(const std::string& text) const;
 

@@ -122,7 +122,8 @@ std::vector<std::optional<std::string>> PreTokenizer::steps() const {
 /// One call of split: the steps applied depth first, so that memory does not grow with the text.
 class PreTokenizer::Run {
  public:
-  Run(const std::vector<Step>& steps, const Sink& sink) : steps_(steps), sink_(sink) {}
+  Run(const std::vector<Step>& steps, const Sink& sink, std::size_t bytes)
+      : steps_(steps), sink_(sink), bytes_(bytes) {}
 
   void step(std::size_t level, const AlignedView& text) {
     if (text.bytes.empty()) return;
@@ -141,7 +142,7 @@ class PreTokenizer::Run {
     Rewriter out(text);
     out.put(0, 0, " ");
     out.keep(0, text.bytes.size());
-    const AlignedText prefixed = out.take();
+    const AlignedText prefixed = take(out);
     step(level + 1, prefixed.view());
   }
 
@@ -158,8 +159,16 @@ class PreTokenizer::Run {
       if (space < text.bytes.size()) out.put(space, space + 1, now.mark);
       at = space + 1;
     }
-    const AlignedText marked = out.take();
+    const AlignedText marked = take(out);
     now.cut ? cut(level, marked.view()) : step(level + 1, marked.view());
+  }
+
+  /// What the steps put in front of every piece, later steps may cut into more pieces.
+  AlignedText take(Rewriter& out) {
+    AlignedText text = out.take();
+    written_ += text.bytes.size();
+    if (written_ > longest_rewritten(bytes_)) refuse_growth(bytes_);
+    return text;
   }
 
   void cut(std::size_t level, const AlignedView& text) {
@@ -209,10 +218,12 @@ class PreTokenizer::Run {
 
   const std::vector<Step>& steps_;
   const Sink& sink_;
+  std::size_t bytes_;  ///< of the whole text
+  std::size_t written_ = 0;
 };
 
 void PreTokenizer::split(const AlignedView& text, const Sink& sink) const {
-  Run(steps_, sink).step(0, text);
+  Run(steps_, sink, text.bytes.size()).step(0, text);
 }
 
 }  // namespace plumb

@@ -52,7 +52,8 @@ class PreTokenizer {
   using Sink = std::function<void(const AlignedView&)>;
   /// Calls `sink` with every piece of `text`, in order; pieces are never empty and may point into
   /// memory that is valid only during the call. `text` must be well-formed UTF-8. Throws too_large
-  /// when a pattern takes too many steps on this text.
+  /// when a pattern takes too many steps on this text, or what is put in front of pieces makes it
+  /// longer than `longest_rewritten` says.
   void split(const AlignedView& text, const Sink& sink) const;
 
  private:

@@ -129,14 +129,27 @@ struct Tokenizer::Impl {
     }
   }
 
-  std::string with_replacements(std::string token) const {
-    for (const auto& [pattern, text] : decoding.replace) {
-      for (std::size_t at = 0; (at = token.find(pattern, at)) != std::string::npos;) {
-        token.replace(at, pattern.size(), text);
-        at += text.size();
+  std::string with_replacements(const std::string& token) const {
+    const std::size_t most = 16 * token.size() + 256;
+    std::string text = token;
+    for (const auto& [pattern, content] : decoding.replace) {
+      std::string out;
+      std::size_t done = 0;
+      for (std::size_t at = 0; (at = text.find(pattern, done)) != std::string::npos;) {
+        out.append(text, done, at - done).append(content);
+        done = at + pattern.size();
+        // Each of the replacements that a file chains may multiply what the one before it left.
+        if (out.size() > most) refuse_decoded(token, most);
       }
+      text = out.append(text, done);
     }
-    return token;
+    return text;
+  }
+
+  [[noreturn]] void refuse_decoded(const std::string& token, std::size_t most) const {
+    throw Error(ErrorKind::unsupported,
+                fmt::format("{}: the decoder makes more than {} bytes of the token {}", where, most,
+                            printable(token)));
   }
 
   std::string decoded(const std::string& token) const {

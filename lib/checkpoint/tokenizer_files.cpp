@@ -5,6 +5,7 @@
 
 #include <charconv>
 #include <string_view>
+#include <system_error>
 #include <unordered_set>
 
 #include "checkpoint/json.h"
@@ -16,6 +17,12 @@ namespace plumb {
 namespace {
 
 [[noreturn]] void bad(const std::string& message) { throw Error(ErrorKind::bad_file, message); }
+
+/// Also true of what cannot be looked at, a loop of links say: opening it tells why.
+bool is_there(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::status(path, ignored).type() != std::filesystem::file_type::not_found;
+}
 
 /// The id of the token that tokenizer_config.json calls `field`; nothing when it says null.
 std::optional<std::int64_t> named_token(const Fields& config, const std::string& field,
@@ -72,8 +79,8 @@ std::optional<std::int64_t> configured_id(const Fields& config, const std::strin
 TokenizerSpec read_tokenizer_directory(const std::filesystem::path& directory) {
   const std::filesystem::path json_path = directory / "tokenizer.json";
   const std::filesystem::path model_path = directory / "tokenizer.model";
-  const bool has_json = std::filesystem::exists(json_path);
-  if (!has_json && !std::filesystem::exists(model_path)) {
+  const bool has_json = is_there(json_path);
+  if (!has_json && !is_there(model_path)) {
     bad(
         fmt::format("{}: has neither tokenizer.json nor tokenizer.model; give ids instead of text, "
                     "or copy one there",
@@ -85,7 +92,7 @@ TokenizerSpec read_tokenizer_directory(const std::filesystem::path& directory) {
   bool bos_told = spec.bos.has_value();
   bool eos_told = spec.eos.has_value();
   const std::filesystem::path config_path = directory / "tokenizer_config.json";
-  if (std::filesystem::exists(config_path)) {
+  if (is_there(config_path)) {
     const Json json =
         parse_json(read_text(config_path, largest_tokenizer_file), config_path.string());
     read_tokenizer_config(Fields(json, config_path.string()), spec);
@@ -93,7 +100,7 @@ TokenizerSpec read_tokenizer_directory(const std::filesystem::path& directory) {
     eos_told = eos_told || json.contains("eos_token");
   }
   const std::filesystem::path path = directory / "config.json";
-  if ((!bos_told || !eos_told) && std::filesystem::exists(path)) {
+  if ((!bos_told || !eos_told) && is_there(path)) {
     const Json json = parse_json(read_text(path, largest_tokenizer_file), path.string());
     const Fields config(json, path.string());
     if (!bos_told) spec.bos = configured_id(config, "bos_token_id");

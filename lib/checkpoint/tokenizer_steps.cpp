@@ -43,6 +43,13 @@ Normalizer::Step read_normalizer_step(const Fields& step) {
   step.unsupported("type", "a normalizer that plumb does not handle");
 }
 
+/// Of a Metaspace step.
+std::string read_replacement(const Fields& step) {
+  std::string text = step.text("replacement");
+  if (text.empty()) step.wrong("replacement", "a string that is not empty");
+  return text;
+}
+
 SplitBehavior read_behavior(const Fields& step, const std::string& fallback) {
   const std::string name = step.text("behavior", fallback);
   if (name == "Isolated") return SplitBehavior::isolated;
@@ -93,7 +100,7 @@ bool read_pretokenizer_step(const Fields& step, bool after_bytes, PreTokenizer& 
     out.add_split(TextPattern::literal(step.text("delimiter"), step.where()),
                   SplitBehavior::removed);
   } else if (type == "Metaspace") {
-    out.add_metaspace(step.text("replacement"), read_prepend_scheme(step), step.flag("split", true),
+    out.add_metaspace(read_replacement(step), read_prepend_scheme(step), step.flag("split", true),
                       step.where());
   } else if (type == "ByteLevel") {
     if (step.flag("add_prefix_space", true)) out.add_space_prefix();
@@ -139,7 +146,7 @@ void read_decoder_step(const Fields& step, bool fused, Decoding& out) {
     out.strip_begin = static_cast<std::size_t>(step.integer("start", 0, 1 << 20, 0));
     out.strip_end = static_cast<std::size_t>(step.integer("stop", 0, 1 << 20, 0));
   } else if (type == "Metaspace" && !fused) {
-    out.replace.emplace_back(step.text("replacement"), " ");
+    out.replace.emplace_back(read_replacement(step), " ");
     if (read_prepend_scheme(step) != PrependScheme::never) {
       out.strip = " ";
       out.strip_begin = 1;

@@ -287,6 +287,18 @@ TEST(TokenizerFiles, RefusesTextThatIsNotJson) {
   EXPECT_EQ(refusal_of(test::directory_with_text("{\"model\":\"\xff\"}")).kind, bad);
 }
 
+TEST(TokenizerFiles, SaysWhyAFileCannotBeOpened) {
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "config.json"}) {
+    const auto directory = test::directory_with({{"tokenizer.json", test::small_tokenizer()}});
+    std::filesystem::remove(directory / name);
+    std::filesystem::create_symlink(name, directory / name);  // to itself
+    const Refusal refusal = refusal_of(directory);
+    EXPECT_EQ(refusal.kind, ErrorKind::bad_file) << name << ": " << refusal.message;
+    EXPECT_NE(refusal.message.find(std::string(name) + ": cannot be opened"), std::string::npos)
+        << refusal.message;
+  }
+}
+
 TEST(TokenizerFiles, RefusesATokenNamedTwice) {
   std::string text = test::small_tokenizer().dump();
   const std::size_t at = text.find("\"vocab\":{") + 9;
