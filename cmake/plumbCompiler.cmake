@@ -13,6 +13,17 @@ if(PLUMB_WARNINGS_AS_ERRORS)
   target_compile_options(plumb_warnings INTERFACE -Werror)
 endif()
 
+if(PLUMB_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "PLUMB_FUZZ needs Clang, whose libFuzzer drives the fuzzers.")
+  endif()
+  # Without `vptr`, which would ask LibTorch for type information that it does not export.
+  set(plumb_fuzz_sanitizers
+    -fsanitize=address,undefined,float-cast-overflow -fno-sanitize=vptr -fno-sanitize-recover=all)
+  add_compile_options(${plumb_fuzz_sanitizers} -fsanitize=fuzzer-no-link -fno-omit-frame-pointer)
+  add_link_options(${plumb_fuzz_sanitizers})
+endif()
+
 find_program(PLUMB_CCACHE ccache)
 mark_as_advanced(PLUMB_CCACHE)
 if(PLUMB_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)

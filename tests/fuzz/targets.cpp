@@ -1,0 +1,57 @@
+#include "fuzz/targets.h"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "fuzz/memory.h"
+
+namespace plumb::fuzz {
+
+const std::vector<Target>& targets() {
+  constexpr std::size_t mebibyte = std::size_t{1} << 20U;
+  // JSON text of many small values, `{"a":0,...}`, takes some hundred bytes for each entry, once
+  // parsed and once more as what is made of it.
+  constexpr std::size_t json_factor = 256;
+  // Stored numbers are widened to 64 bits, those of 2.6 bits as well, and held twice to be
+  // compared.
+  constexpr std::size_t weights_factor = 64;
+  // A tokenizer's table of ids reaches to the largest id, 2^20 - 1, however few tokens there are.
+  constexpr std::size_t ids = 96 * mebibyte;
+  static const std::vector<Target> all = {
+      {"config", run_config, 8 * mebibyte, json_factor},
+      {"index", run_index, mebibyte, json_factor},
+      {"safetensors", run_safetensors, mebibyte, json_factor},
+      {"gguf", run_gguf, ids, weights_factor},
+      {"tokenizer_json", run_tokenizer_json, ids, json_factor},
+      {"tokenizer_model", run_tokenizer_model, ids, json_factor},
+  };
+  return all;
+}
+
+const Target& target(std::string_view name) {
+  for (const Target& each : targets()) {
+    if (each.name == name) return each;
+  }
+  throw std::invalid_argument(fmt::format("no fuzz target {}", name));
+}
+
+void run_checked(const Target& target, std::string_view input) {
+  // What a process does once is not the input's doing.
+  static const bool ready = [] {
+    at::set_num_threads(1);
+    return true;
+  }();
+  static_cast<void>(ready);
+  const MemoryWatch watch;
+  target.run(input);
+  const std::size_t allowed = target.fixed + target.factor * input.size();
+  if (watch.peak() > allowed) {
+    throw std::logic_error(fmt::format("{}: an input of {} bytes had {} bytes in use, {} allowed",
+                                       target.name, input.size(), watch.peak(), allowed));
+  }
+}
+
+}  // namespace plumb::fuzz
