@@ -15,7 +15,8 @@ struct RunCost {
   std::int64_t weight_bytes = 0;      ///< of the weights it needs, every expert counted
   std::int64_t block_bytes = 0;       ///< of those, of the block that takes most
   std::int64_t tensor_bytes = 0;      ///< of the largest single one
-  std::int64_t activation_bytes = 0;  ///< most at any moment, of the tiles that run together
+  std::int64_t activation_bytes = 0;  ///< most at any moment, of the tiles that run together, and
+                                      ///< what they recorded until it is joined
   std::int64_t result_bytes = 0;      ///< logits and records; reductions are taken for nothing
 };
 

@@ -13,7 +13,7 @@ namespace {
 
 // Stored bytes that are mapped while a tensor is read, by a run's thread and by the one that reads
 // ahead, and buffers of the BLAS.
-constexpr std::int64_t overhead_bytes = 100'000'000;
+constexpr std::int64_t overhead_bytes = 40'000'000;
 
 std::int64_t elements(const std::vector<std::int64_t>& shape) {
   if (shape.empty()) return 0;
@@ -147,14 +147,16 @@ RunCost foresee(const Model& model, std::int64_t batch, std::int64_t length, con
   }
   const std::int64_t together = std::min<std::int64_t>(tiles, model.threads());
   const Shapes whole(config, std::min(tiles * tiling.size(), batch), length);
-  cost.activation_bytes = bytes * (most * together + whole.rows() * config.d_model);
-  if (plan.logits == Logits::all && !plan.until) cost.result_bytes += whole.rows() * config.vocab;
+  std::int64_t recorded = 0;
   for (const Record& record : plan.record) {
     if (record.reduce) continue;
     const std::int64_t sequences_together = std::min(tiles * tiling.size(), batch);
-    cost.result_bytes +=
-        elements(shape_of(config, sequences_together, length, {record.site, record.where}));
+    recorded += elements(shape_of(config, sequences_together, length, {record.site, record.where}));
   }
+  const std::int64_t joined = tiles > 1 ? recorded : 0;
+  cost.activation_bytes = bytes * (most * together + whole.rows() * config.d_model + joined);
+  cost.result_bytes = recorded;
+  if (plan.logits == Logits::all && !plan.until) cost.result_bytes += whole.rows() * config.vocab;
   cost.result_bytes *= bytes;
   return cost;
 }
