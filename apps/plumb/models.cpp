@@ -1,6 +1,7 @@
 // The choice of a model: a path, the name of a fetched one, or one planted here and now.
 #include <ATen/Context.h>
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -46,6 +47,9 @@ LoadOptions load_options(const Common& common) {
   options.threads = common.threads;
   options.layers = common.layers;
   options.memory = common.memory;
+  // Under a bound the allocator must not keep what was freed: blocks from here on are the system's.
+  constexpr int own_pages_from = 1 << 20;
+  if (common.memory > 0) mallopt(M_MMAP_THRESHOLD, own_pages_from);
   if (common.device == "cuda") {
     if (!at::hasCUDA()) {
       throw Error(ErrorKind::unsupported,

@@ -11,10 +11,6 @@
 namespace plumb {
 namespace {
 
-// Stored bytes that are mapped while a tensor is read, by a run's thread and by the one that reads
-// ahead, and buffers of the BLAS.
-constexpr std::int64_t overhead_bytes = 40'000'000;
-
 std::int64_t elements(const std::vector<std::int64_t>& shape) {
   if (shape.empty()) return 0;
   std::int64_t count = 1;
@@ -145,6 +141,15 @@ RunCost foresee(const Model& model, std::int64_t batch, std::int64_t length, con
     most = std::max({most, tile.attention(records(plan, Part::head_out, layer)),
                      tile.mlp(layer, records(plan, Part::expert_out, layer))});
   }
+  // A reduction may need as much again as what it reads.
+  std::int64_t reduced = 0;
+  for (const Record& record : plan.record) {
+    if (!record.reduce) continue;
+    const std::int64_t sequences_of_tile = std::min(tiling.size(), batch);
+    reduced = std::max(reduced, elements(shape_of(config, sequences_of_tile, length,
+                                                  {record.site, record.where})));
+  }
+  most += reduced;
   const std::int64_t together = std::min<std::int64_t>(tiles, model.threads());
   const Shapes whole(config, std::min(tiles * tiling.size(), batch), length);
   std::int64_t recorded = 0;

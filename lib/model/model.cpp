@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <utility>
 #include <vector>
@@ -138,7 +139,11 @@ void Model::Impl::forget_rows() const {
 
 Model::Impl::Fit Model::Impl::make_room(const RunCost& cost) const {
   if (options.memory == 0 || !checkpoint) return Fit::all;
-  const std::int64_t others = base_bytes + cost.activation_bytes + cost.result_bytes;
+  std::call_once(base_found_, [this] {
+    base_bytes = std::max<std::int64_t>(base_bytes, resident_bytes() - store.held());
+  });
+  const std::int64_t program = base_bytes + overhead_bytes;
+  const std::int64_t others = program + cost.activation_bytes + cost.result_bytes;
   const std::int64_t room = options.memory - others;
   if (room < cost.tensor_bytes) {
     constexpr double giga = 1e9;
@@ -150,7 +155,7 @@ Model::Impl::Fit Model::Impl::make_room(const RunCost& cost) const {
                     static_cast<double>(options.memory) / giga,
                     static_cast<double>(cost.tensor_bytes) / giga,
                     static_cast<double>(cost.activation_bytes + cost.result_bytes) / giga,
-                    static_cast<double>(base_bytes) / giga));
+                    static_cast<double>(program) / giga));
   }
   store.keep_to(room);
   if (room >= cost.weight_bytes) return Fit::all;

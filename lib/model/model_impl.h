@@ -1,6 +1,7 @@
 // What a model holds, for the forward pass.
 #pragma once
 
+#include <atomic>
 #include <mutex>
 #include <optional>
 #include <unordered_map>
@@ -18,7 +19,8 @@ struct Model::Impl {
   std::string name;
   std::optional<Checkpoint> checkpoint;
   LoadOptions options;
-  std::int64_t base_bytes = 0;  ///< memory of the process before any weight was read
+  /// Memory of the process without weights, as the first run that has a bound finds it.
+  mutable std::atomic<std::int64_t> base_bytes = 0;
   mutable WeightStore store;
 
   Impl(const ModelConfig& whole, Source source, std::string name,
@@ -40,10 +42,15 @@ struct Model::Impl {
  private:
   at::Tensor read(Weight weight, int layer, int expert) const;
 
+  mutable std::once_flag base_found_ = {};
   mutable std::mutex rows_mutex_ = {};
   mutable std::unordered_map<std::int64_t, std::int64_t> row_of_ = {};  ///< id to row of rows_
   mutable at::Tensor rows_ = {};  ///< the first of them are filled
 };
+
+/// Beside weights, activations and results: stored bytes that are mapped while a run's thread and
+/// the one that reads ahead convert them, buffers of the BLAS.
+inline constexpr std::int64_t overhead_bytes = 40'000'000;
 
 /// Memory that this process takes now, in bytes.
 std::int64_t resident_bytes();

@@ -1,6 +1,7 @@
 #include "model/weight_store.h"
 
 #include <ATen/ATen.h>
+#include <malloc.h>
 
 #include <chrono>
 #include <utility>
@@ -12,6 +13,15 @@ constexpr auto kinds = static_cast<std::size_t>(Weight::unembed) + 1;
 constexpr auto first_of_experts = static_cast<std::size_t>(Weight::expert_gate);
 constexpr auto kinds_of_experts =
     static_cast<std::size_t>(Weight::expert_down_bias) - first_of_experts + 1;
+
+constexpr std::int64_t bytes_between_trims = 16'000'000;
+
+// The allocator keeps what lies between other blocks, which a bound of memory cannot spare.
+void give_back_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
 
 }  // namespace
 
@@ -30,6 +40,11 @@ WeightStore::~WeightStore() {
   }
   changed_.notify_all();
   if (reader_.joinable()) reader_.join();
+}
+
+std::int64_t WeightStore::held() const {
+  const std::lock_guard lock(mutex_);
+  return held_;
 }
 
 std::size_t WeightStore::index(const Key& key) const {
@@ -65,7 +80,9 @@ std::int64_t WeightStore::bytes_of(const Key& key) const {
 /// read ahead. Runs go from the first block to the last again and again, so what was used last is
 /// needed last.
 bool WeightStore::make_room(std::int64_t bytes, bool ahead) {
-  while (most_ > 0 && held_ + bytes > most_) {
+  const std::int64_t before = held_;
+  bool enough = true;
+  while (enough && most_ > 0 && held_ + bytes > most_) {
     Slot* victim = nullptr;
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       Slot& slot = slots_[i];
@@ -74,11 +91,17 @@ bool WeightStore::make_room(std::int64_t bytes, bool ahead) {
       if (holds_[static_cast<std::size_t>(block_of(i))] > 0) continue;
       if (victim == nullptr || slot.used > victim->used) victim = &slot;
     }
-    if (victim == nullptr) return false;
+    enough = victim != nullptr;
+    if (!enough) break;
     held_ -= victim->bytes;
     *victim = Slot{};
   }
-  return true;
+  dropped_ += before - held_;
+  if (dropped_ > bytes_between_trims) {
+    give_back_memory();
+    dropped_ = 0;
+  }
+  return enough;
 }
 
 /// Reads an empty slot with the lock let go of meanwhile.

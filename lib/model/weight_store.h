@@ -30,6 +30,7 @@ class WeightStore {
   at::Tensor get(Weight weight, int layer, int expert = -1);
   /// The same if it is here already, else undefined.
   at::Tensor find(Weight weight, int layer);
+  std::int64_t held() const;  ///< bytes of all that is here
 
   /// From now on, weights that nobody holds or uses are dropped where the rest would exceed so many
   /// bytes; 0 = keep all.
@@ -86,12 +87,13 @@ class WeightStore {
   const ModelConfig config_;
   const std::int64_t element_bytes_;
   const Read read_;
-  std::mutex mutex_ = {};
+  mutable std::mutex mutex_ = {};
   std::condition_variable changed_ = {};
   std::vector<Slot> slots_ = {};  ///< [layer][kind], then [layer][kind][expert]
   std::vector<int> holds_ = {};   ///< of each block, then of what lies outside
   std::int64_t most_ = 0;
   std::int64_t held_ = 0;
+  std::int64_t dropped_ = 0;  ///< bytes since memory was last given back
   std::uint64_t clock_ = 0;
   std::deque<Key> wanted_ = {};  ///< to read ahead
   int reached_ = 0;              ///< last block of the route that was asked for
