@@ -129,6 +129,7 @@ void Checkpoint::Impl::read_part(const Source& source, const Shape& shape, int e
   const std::string tensor = source.tensor_of(expert);
   const StoredTensor& found = stored(tensor);
   found.file->check_unchanged();
+  if (found.scales_file != nullptr) found.scales_file->check_unchanged();
   RowReader reader(found, source, shape, source.split() ? 0 : expert);
   if (values.scalar_type() == at::kFloat) {
     reader.all(values.data_ptr<float>());
@@ -313,10 +314,14 @@ const std::string& Checkpoint::sha256() const {
 
 std::string Checkpoint::headers_sha256() const {
   std::map<const MappedFile*, std::uint64_t> headers;
-  for (const StoredTensor& tensor : impl_->opened.tensors) {
-    const auto begin = static_cast<std::uint64_t>(tensor.data - tensor.file->data());
-    const auto [known, fresh] = headers.emplace(tensor.file, begin);
+  const auto holds_values = [&](const MappedFile& file, const std::byte* from) {
+    const auto begin = static_cast<std::uint64_t>(from - file.data());
+    const auto [known, fresh] = headers.emplace(&file, begin);
     if (!fresh) known->second = std::min(known->second, begin);
+  };
+  for (const StoredTensor& tensor : impl_->opened.tensors) {
+    holds_values(*tensor.file, tensor.data);
+    if (tensor.scales != nullptr) holds_values(*tensor.scales_file, tensor.scales);
   }
   return hash_files(impl_->opened.files, [&](const MappedFile& file) {
     const auto found = headers.find(&file);

@@ -32,6 +32,22 @@ void expand_blocks(const std::byte* data, std::int64_t first, std::int64_t count
   }
 }
 
+// In a byte the lower nibble is the earlier element.
+template <class Out>
+void expand_pairs(const StoredTensor& tensor, std::int64_t first, std::int64_t count, Out* out) {
+  const std::int64_t begin = first / MxFp4::elements;
+  const std::int64_t end = begin + count / MxFp4::elements;
+  for (std::int64_t block = begin; block < end; ++block) {
+    const float scale = half_power_of_two(load<std::uint8_t>(tensor.scales + block));
+    const std::byte* from = tensor.data + block * 16;
+    for (int i = 0; i < 16; ++i) {
+      const auto byte = load<std::uint8_t>(from + i);
+      *out++ = scale * twice_fp4(byte & 15U);
+      *out++ = scale * twice_fp4(byte >> 4U);
+    }
+  }
+}
+
 template <std::size_t Bytes, class Out, class Read>
 void convert(const std::byte* data, std::int64_t first, std::int64_t count, Out* out, Read read) {
   const std::byte* from = data + static_cast<std::size_t>(first) * Bytes;
@@ -58,6 +74,7 @@ void widen_to(const StoredTensor& tensor, std::int64_t first, std::int64_t count
     case Storage::q6_k: return expand_blocks<Q6K>(data, first, count, out);
     case Storage::q8_k: return expand_blocks<Q8K>(data, first, count, out);
     case Storage::mxfp4: return expand_blocks<MxFp4>(data, first, count, out);
+    case Storage::mxfp4_pair: return expand_pairs(tensor, first, count, out);
     case Storage::other: break;
   }
   throw Error(

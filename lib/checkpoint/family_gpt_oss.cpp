@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <cstddef>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "checkpoint/families.h"
 #include "checkpoint/llama_like.h"
@@ -23,16 +26,20 @@ Json completed(const Fields& fields) {
 }
 
 ModelConfig read(const Fields& fields) {
-  if (fields.has("quantization_config") &&
-      fields.object("quantization_config").text("quant_method", "") == "mxfp4") {
-    fields.unsupported("quantization_config",
-                       "but plumb does not read MXFP4; save the model in bfloat16 first");
+  if (fields.has("quantization_config")) {
+    const Fields quantisation = fields.object("quantization_config");
+    if (quantisation.text("quant_method") != "mxfp4")
+      quantisation.unsupported("quant_method", "but of quantised models plumb reads mxfp4 alone");
   }
   const Json json = completed(fields);
   const Fields full(json, fields.where());
-  ModelConfig config = read_llama_like(
-      full,
-      {.kv_heads = 8, .d_head = 64, .context = 131072, .theta = 150'000, .reads = expert_counts});
+  std::vector<std::string_view> known = expert_counts;
+  known.emplace_back("quantization_config");
+  ModelConfig config = read_llama_like(full, {.kv_heads = 8,
+                                              .d_head = 64,
+                                              .context = 131072,
+                                              .theta = 150'000,
+                                              .reads = std::move(known)});
   config.norm_eps = fields.number("rms_norm_eps", 1e-30, 1, 1e-5);
   config.qkv_bias = config.out_bias = fields.flag("attention_bias", true);
   config.sink_logits = true;

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <set>
@@ -9,6 +10,7 @@
 
 #include "checkpoint/families.h"
 #include "checkpoint/json.h"
+#include "checkpoint/mxfp4_pairs.h"
 #include "checkpoint/opened.h"
 #include "checkpoint/printable.h"
 #include "checkpoint/safetensors.h"
@@ -143,17 +145,28 @@ Opened open_hf_directory(const fs::path& directory) {
   opened.config = family.read(fields);
   opened.config.family = std::string(family.name);
   add_weights(directory, opened);
+  if (fields.has("quantization_config") &&
+      fields.object("quantization_config").text("quant_method", "") == "mxfp4") {
+    join_mxfp4_pairs(opened.tensors, directory.string());
+  }
 
   // A file of the bare decoder leaves the prefix out; the embedding tells.
   const std::string embedding = family.source(opened.config, Weight::embed, 0).tensor;
   const std::string bare = embedding.substr(family.prefix.size());
   const bool stripped = find_tensor(opened.tensors, embedding) == nullptr &&
                         find_tensor(opened.tensors, bare) != nullptr;
-  opened.source = [family = &family, config = opened.config, stripped](Weight weight, int layer) {
+  std::set<std::string, std::less<>> pairs;
+  for (const StoredTensor& tensor : opened.tensors) {
+    if (tensor.storage == Storage::mxfp4_pair) pairs.insert(tensor.info.name);
+  }
+  opened.source = [family = &family, config = opened.config, stripped,
+                   pairs = std::move(pairs)](Weight weight, int layer) {
     Source source = family->source(config, weight, layer);
     if (stripped && source.tensor.starts_with(family->prefix)) {
       source.tensor.erase(0, family->prefix.size());
     }
+    // Blocks lie along the inputs, whatever the family does with other numbers.
+    if (pairs.contains(source.tensor)) source.transposed = false;
     return source;
   };
   opened.layer_prefix = (stripped ? "" : std::string(family.prefix)) + std::string(family.layers);

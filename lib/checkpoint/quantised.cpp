@@ -77,20 +77,23 @@ void Q8Zero::expand(const std::byte* from, float* to) {
   for (std::size_t i = 0; i < elements; ++i) to[i] = scale * static_cast<float>(q[i]);
 }
 
-// A power of two with 8 bits of exponent, then nibbles: sign, two bits of exponent, one of
-// fraction. Half the power is taken and twice the number, so that both are exact.
-void MxFp4::expand(const std::byte* from, float* to) {
+float half_power_of_two(std::uint8_t exponent) {
+  return std::bit_cast<float>(exponent < 2 ? std::uint32_t{0x00200000} << exponent
+                                           : std::uint32_t{exponent - 1U} << 23);
+}
+
+float twice_fp4(unsigned nibble) {
   static constexpr std::array<float, 16> doubled = {0, 1,  2,  3,  4,  6,  8,  12,
                                                     0, -1, -2, -3, -4, -6, -8, -12};
-  const auto exponent = load<std::uint8_t>(from);
-  // 2^(exponent - 128); the two smallest are subnormal.
-  const std::uint32_t bits =
-      exponent < 2 ? std::uint32_t{0x00200000} << exponent : std::uint32_t{exponent - 1U} << 23;
-  const float scale = std::bit_cast<float>(bits);
+  return doubled[nibble];
+}
+
+// A power of two with 8 bits of exponent, then nibbles. Half the power is taken and twice the
+// number, so that both are exact.
+void MxFp4::expand(const std::byte* from, float* to) {
+  const float scale = half_power_of_two(load<std::uint8_t>(from));
   const auto q = unpack<false>(from + 1, 0);
-  for (std::size_t i = 0; i < elements; ++i) {
-    to[i] = scale * doubled[static_cast<std::size_t>(q[i])];
-  }
+  for (std::size_t i = 0; i < elements; ++i) to[i] = scale * twice_fp4(static_cast<unsigned>(q[i]));
 }
 
 }  // namespace plumb

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace plumb {
 
@@ -28,6 +29,11 @@ struct Q5One : Block<32, 24> {
 struct Q8Zero : Block<32, 34> {
   static void expand(const std::byte* from, float* to);
 };
+
+/// 2^(exponent - 128); the two smallest are subnormal.
+float half_power_of_two(std::uint8_t exponent);
+/// Twice the number of a nibble: sign, two bits of exponent, one of fraction.
+float twice_fp4(unsigned nibble);
 
 struct MxFp4 : Block<32, 17> {
   static void expand(const std::byte* from, float* to);

@@ -49,7 +49,12 @@ std::uint64_t RowReader::bytes_of(std::int64_t elements) const {
 
 std::uint64_t RowReader::bytes() const { return bytes_of(taken_); }
 
-void RowReader::release() const { stored_.file->release(stored_.data, stored_.info.bytes); }
+void RowReader::release() const {
+  if (stored_.scales == nullptr) return stored_.file->release(stored_.data, stored_.info.bytes);
+  const std::uint64_t blocks = stored_.info.bytes / 17;
+  stored_.file->release(stored_.data, 16 * blocks);
+  stored_.scales_file->release(stored_.scales, blocks);
+}
 
 template <class Out>
 void RowReader::take(std::int64_t first, std::int64_t count, Out* out) {

@@ -44,7 +44,8 @@ std::int64_t block_elements(Storage storage) {
     case Storage::q5_0:
     case Storage::q5_1:
     case Storage::q8_0:
-    case Storage::mxfp4: return 32;
+    case Storage::mxfp4:
+    case Storage::mxfp4_pair: return 32;
     case Storage::q2_k:
     case Storage::q3_k:
     case Storage::q4_k:

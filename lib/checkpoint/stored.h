@@ -31,6 +31,7 @@ enum class Storage {
   q6_k,
   q8_k,
   mxfp4,
+  mxfp4_pair,  ///< the same numbers, the powers of two of the blocks apart from them
   other,
 };
 
@@ -38,7 +39,10 @@ struct StoredTensor {
   TensorInfo info = {};
   Storage storage = Storage::other;
   const MappedFile* file = nullptr;  ///< outlives the tensor
-  const std::byte* data = nullptr;   ///< info.bytes bytes, not necessarily aligned
+  const std::byte* data = nullptr;   ///< info.bytes bytes, not necessarily aligned; of an
+                                     ///< mxfp4_pair 16 for each block, and
+  const std::byte* scales = nullptr;  ///< one for each block, in
+  const MappedFile* scales_file = nullptr;
 };
 
 /// "Q4_1" and "F32" to the encoding; `other` for every name that cannot be read.

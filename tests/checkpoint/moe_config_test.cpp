@@ -156,7 +156,11 @@ TEST(GptOssConfig, ReadsItsExpertsWindowsAndRotation) {
   EXPECT_EQ(config.rope.scaling, RopeScaling::none);
   EXPECT_TRUE(config.windows.empty());
   json["quantization_config"] = {{"quant_method", "mxfp4"}};
-  refuses("gpt_oss", json, ErrorKind::unsupported, {"quantization_config", "MXFP4"});
+  EXPECT_EQ(read("gpt_oss", json).experts.limit, 2.0);
+  json["quantization_config"] = {{"quant_method", "bitsandbytes"}};
+  refuses("gpt_oss", json, ErrorKind::unsupported, {"quant_method", "bitsandbytes", "mxfp4"});
+  json["quantization_config"] = {{"bits", 4}};
+  refuses("gpt_oss", json, ErrorKind::bad_file, {"quant_method"});
 }
 
 TEST(MixtureConfig, RefusesMissingAndImpossibleFields) {

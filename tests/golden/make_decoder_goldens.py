@@ -27,6 +27,7 @@ import math
 import os
 import pathlib
 import shutil
+import tempfile
 import zlib
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -39,6 +40,7 @@ from torch.overrides import TorchFunctionMode
 
 import dense_families
 import late_families
+import mxfp4_files
 
 LAYERS = 3
 VOCAB = 61
@@ -168,6 +170,11 @@ CASES |= {
              rope_parameters=rope(theta=500.0),
              layer_types=["full_attention", "sliding_attention", "full_attention"]),
         {"lengths": [11, 7]}),
+    "gpt_oss_mxfp4": (
+        "gpt_oss", "f32",
+        dict(num_local_experts=4, num_experts_per_tok=2, hidden_size=32, intermediate_size=32,
+             head_dim=8, rope_parameters=rope(theta=150000.0), sliding_window=4),
+        {"mxfp4": True, "salt": "a"}),
     "mixtral_full": (
         "mixtral", "f32", dict(num_local_experts=4, num_experts_per_tok=2, intermediate_size=8),
         {"shard": True}),
@@ -253,6 +260,8 @@ def write_checkpoint(case, folder):
         dense_families.make_old(folder)
     if options.get("bare"):
         make_bare(folder / "model.safetensors", config.n_positions)
+    if options.get("mxfp4"):
+        mxfp4_files.pack(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
 
 
@@ -551,6 +560,7 @@ def independent(folder, tokens):
     weights = {}
     for path in folder.glob("model*.safetensors"):
         weights.update({k: v.double().numpy() for k, v in load_file(path).items()})
+    weights = mxfp4_files.expand(weights)
     kind = config["model_type"]
     usual = gpt2_forward if kind == "gpt2" else rotary_forward
     forward = {**dense_families.FORWARDS, **late_families.FORWARDS}.get(kind, usual)
@@ -585,7 +595,12 @@ def make(case, root):
     salt = CASES[case][3].get("salt", "")
     noise = np.random.RandomState(zlib.crc32((case + salt).encode()) % 2**31)
     tokens = noise.randint(0, VOCAB, size=(2, LENGTH)).astype(np.int64)
-    expected = {name: value.copy() for name, value in reference(folder, tokens, lengths).items()}
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = folder
+        if CASES[case][3].get("mxfp4"):
+            plain = pathlib.Path(scratch) / case
+            mxfp4_files.unpack(folder, plain)
+        expected = {name: value.copy() for name, value in reference(plain, tokens, lengths).items()}
     check = independent(folder, tokens)
     assert expected.keys() == check.keys()
     clear_padding(expected, lengths)
