@@ -33,6 +33,8 @@ Command patch_command();
 Command plant_command();
 Command record_command();
 Command sink_command();
+Command trace_command();
+Command train_command();
 
 /// Flags that mean the same wherever they are offered.
 struct Common {

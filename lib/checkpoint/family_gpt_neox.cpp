@@ -1,5 +1,5 @@
-// GPT-NeoX, Pythia: attention and MLP in parallel, LayerNorm, rotation of some channels, and q, k
-// and v of each head side by side in one matrix.
+// GPT-NeoX, Pythia: attention and MLP in parallel, LayerNorm, rotation of some channels (of none:
+// no position encoding), and q, k and v of each head side by side in one matrix.
 #include <fmt/format.h>
 
 #include "checkpoint/families.h"
@@ -38,6 +38,10 @@ ModelConfig read(const Fields& fields) {
                            .share = 0.25,
                            .theta_field = "rotary_emb_base",
                            .share_field = "rotary_pct"});
+  if (config.rope.dims == 0) {
+    config.positions = Positions::none;
+    config.rope = {};
+  }
   return config;
 }
 

@@ -1,0 +1,78 @@
+// What small models are trained on: endless sequences of ids, drawn from a seed.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "plumb/model.h"
+
+namespace plumb {
+
+enum class TrainTask {
+  /// Two fixed permutations p0, p1 of the vocabulary and four fixed groups that part it. The next
+  /// token is uniform over group y, where bit r of y says whether p_r(x_t) occurred in x_0..x_t.
+  /// Active queries: y > 0. The loss of a perfect model is ln(vocab / 4).
+  double_existence,
+  /// Text of a fixed bigram table in which three tokens are triggers: after a trigger at t > 0
+  /// comes
+  /// x_{t-1} (arXiv:2410.13835). Active queries: triggers at t > 0.
+  bigram_backcopy,
+  /// A random string of random length (a quarter to half of the sequence), over and over. Active
+  /// queries: from the end of its first occurrence on.
+  induction,
+};
+const char* to_string(TrainTask task) noexcept;
+/// "double-existence", "bigram-backcopy" or "induction". Throws bad_argument, listing them.
+TrainTask parse_train_task(std::string_view text);
+
+struct TaskOptions {
+  TrainTask task = TrainTask::double_existence;
+  int vocab = 128;           ///< a multiple of 4 for double existence
+  std::int64_t length = 48;  ///< tokens of a sequence
+  /// Double existence, in training only: x_1 is uniform over a fixed quarter of the vocabulary, so
+  /// that what follows a first token follows another distribution.
+  bool start_rule = true;
+  /// The other tasks: id 0 stands first in every sequence, and nowhere else.
+  bool bos = false;
+  std::uint64_t seed = 0;  ///< of the tables that stay fixed
+};
+/// Throws bad_argument, naming the option.
+void check(const TaskOptions& options);
+
+/// Sequences, and where they have something to look up.
+struct TaskBatch {
+  at::Tensor ids = {};     ///< [B, T] int64
+  at::Tensor active = {};  ///< [B, T] bool: query t needs an earlier token to predict t + 1
+};
+
+class Task {
+ public:
+  explicit Task(const TaskOptions& options);
+  const TaskOptions& options() const;
+
+  /// The sequences that a seed stands for: the same on every platform.
+  TaskBatch training(std::uint64_t seed, std::int64_t sequences) const;
+  /// Sequences that training never draws (but by chance), without the start rule.
+  TaskBatch held_out(std::uint64_t seed, std::int64_t sequences) const;
+
+  struct Tables;
+
+ private:
+  std::shared_ptr<const Tables> tables_;
+};
+
+/// A model's loss and sink on a task. Queries are the last three quarters of the positions; a query
+/// that is not active is silent.
+struct TaskMeasure {
+  double loss_silent = 0;       ///< mean nats per token, over t >= 1
+  double loss_active = 0;       ///< NaN where there is no such query
+  at::Tensor sink_silent = {};  ///< [L, H] mean attention of silent queries to position 0
+  at::Tensor sink_active = {};  ///< [L, H]; NaN where there is no such query
+};
+TaskMeasure measure_task(const Model& model, const TaskBatch& batch);
+
+}  // namespace plumb
