@@ -31,14 +31,21 @@ std::string verdict_part(const P0Report& found) {
 }
 
 std::string vocabulary_part(const WaveReport& wave, const Tokenizer* tokenizer) {
-  std::string text = wrap(fmt::format(
-      "Every token of the vocabulary as a sequence of length 1: {} reach the spike's norm of {}; "
-      "norms at "
-      "percentiles 1, 50, 99: {}, {}, {}.",
-      wave.vocabulary_share < 0.99 ? show_share(wave.vocabulary_share)
-                                   : fmt::format("{:.2f} %", 100.0 * wave.vocabulary_share),
-      show_norm(wave.spike_norm), show_norm(wave.vocabulary_norm[0]),
-      show_norm(wave.vocabulary_norm[1]), show_norm(wave.vocabulary_norm[2])));
+  const std::string share = wave.vocabulary_share < 0.99
+                                ? show_share(wave.vocabulary_share)
+                                : fmt::format("{:.2f} %", 100.0 * wave.vocabulary_share);
+  const std::string norms =
+      fmt::format("norms at percentiles 1, 50, 99: {}, {}, {}", show_norm(wave.vocabulary_norm[0]),
+                  show_norm(wave.vocabulary_norm[1]), show_norm(wave.vocabulary_norm[2]));
+  const bool spikes = wave.clean.norm.mean > wave.spike_norm;
+  std::string text =
+      spikes
+          ? wrap(fmt::format("Every token of the vocabulary as a sequence of length 1: {} reach "
+                             "the spike's norm of {}; {}.",
+                             share, show_norm(wave.spike_norm), norms))
+          : wrap(fmt::format("Position 0 does not spike ({}; a spike would have {}). Put first in "
+                             "the sequences, {} of the vocabulary draw at least half of the sink.",
+                             norms, show_norm(wave.spike_norm), share));
   if (!wave.vocabulary_exceptions.empty()) {
     std::vector<std::string> tokens;
     for (const std::int64_t id : wave.vocabulary_exceptions) {

@@ -82,6 +82,12 @@ class P0Context {
   /// Stream entering a block in the clean run, [B, T, d_model]. Kept up to the last onset.
   const at::Tensor& stream(int layer) const { return stream_[static_cast<std::size_t>(layer)]; }
 
+  /// Whether position 0 stands out by its norm where the wave begins. Small models have sinks that
+  /// do not; the attention drawn is then all that tells a sink from another position.
+  bool spikes(std::size_t wave) const {
+    return clean.onset_norm[wave].select(1, 0).mean().item<double>() > spike_norm[wave];
+  }
+
   /// Mean sink of position 0 in the clean run over the wave's layers before `last`.
   double p0_sink(std::size_t wave, int last) const;
 

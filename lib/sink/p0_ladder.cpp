@@ -65,12 +65,17 @@ Rung present(const LadderEvidence& evidence, const Wave& wave) {
   return rung("L1", "present", claim, text, evidence.plain->null, holds_if(holds));
 }
 
-Rung positional(const P0Context& context, const LadderEvidence& evidence,
+Rung positional(const P0Context& context, const LadderEvidence& evidence, bool spikes,
                 const WaveReport& report) {
   const Estimate share = wilson(report.vocabulary_share, context.model.config().vocab);
-  std::string claim = fmt::format(
-      "share of the vocabulary that spikes at position 0 without BOS (norm above {:.0f})",
-      report.spike_norm);
+  std::string claim =
+      spikes
+          ? fmt::format(
+                "share of the vocabulary that spikes at position 0 without BOS (norm above {:.0f})",
+                report.spike_norm)
+          : std::string(
+                "share of the vocabulary that draws at least half of the sink when put first; "
+                "there is no spike of the norm to tell it by");
   bool holds = report.vocabulary_share >= context.options.vocabulary;
   if (evidence.shift_tested) {
     claim += fmt::format("; all position ids + 100 change a head's sink by at most {:.1e}",
@@ -229,7 +234,7 @@ Verdict decide(const P0Context& context, const LadderEvidence& evidence, const W
 void climb(const P0Context& context, std::size_t w, const LadderEvidence& evidence,
            WaveReport& report) {
   report.ladder = {present(evidence, report.wave),
-                   positional(context, evidence, report),
+                   positional(context, evidence, context.spikes(w), report),
                    located(context, evidence, report),
                    necessary(context, report),
                    sufficient(context, report),
@@ -239,7 +244,6 @@ void climb(const P0Context& context, std::size_t w, const LadderEvidence& eviden
                    rung("L9", "general", "one model, one checkpoint: run other models and seeds",
                         {}, 0.0, Holds::untested)};
   report.verdict = decide(context, evidence, report);
-  static_cast<void>(w);
 }
 
 void climb_token_route(const SinkSurvey& native, const SinkSurvey& plain, WaveReport& report) {

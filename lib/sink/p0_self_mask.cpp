@@ -36,8 +36,8 @@ SelfMask try_mask(P0Context& context, std::size_t w, const std::vector<int>& lay
                      .to(at::kDouble)
                      .mean()
                      .item<double>();
-  mask.sufficient =
-      mask.spiking >= spiking_needed && mask.sink.mean >= context.options.sufficient * clean_sink;
+  mask.sufficient = (mask.spiking >= spiking_needed || !context.spikes(w)) &&
+                    mask.sink.mean >= context.options.sufficient * clean_sink;
   return mask;
 }
 
