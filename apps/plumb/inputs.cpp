@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "plumb/archive.h"
 #include "plumb/error.h"
+#include "plumb/replacement.h"
 #include "shared.h"
 #include "usage.h"
 
@@ -174,6 +176,12 @@ Inputs random_twin(const Content& content, std::optional<std::int64_t> bos, cons
   twin.sequences = random_ids(std::ssize(content.sequences), content.length,
                               chosen.model.config().vocab, chosen.tokens(), seed);
   return with_bos(twin, bos, chosen.model);
+}
+
+at::Tensor vector_from(const std::string& text) {
+  const std::size_t dataset = text.find(".h5:/");
+  if (dataset == std::string::npos) return read_vector(text);
+  return Archive(text.substr(0, dataset + 3)).tensor(text.substr(dataset + 4)).to(at::kDouble);
 }
 
 }  // namespace plumb::app

@@ -22,8 +22,9 @@ namespace {
 using Arguments = std::vector<std::string>;
 
 std::vector<Command> commands() {
-  return {convert_command(), inspect_command(), p0_command(),   pairs_command(), patch_command(),
-          plant_command(),   record_command(),  sink_command(), trace_command(), train_command()};
+  return {attribute_command(), convert_command(), inspect_command(), p0_command(),
+          pairs_command(),     patch_command(),   plant_command(),   record_command(),
+          sink_command(),      trace_command(),   train_command()};
 }
 
 std::vector<std::string> command_names() {

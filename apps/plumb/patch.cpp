@@ -8,7 +8,6 @@
 
 #include "failure.h"
 #include "output.h"
-#include "plumb/archive.h"
 #include "plumb/error.h"
 #include "plumb/path_patch.h"
 #include "plumb/ranks.h"
@@ -38,13 +37,6 @@ struct PatchFlags {
   PatchOptions options = {};
   bool resume = false;
 };
-
-/// A vector from a JSON file, or from a dataset of an archive: "p0.h5:/p0/wave1/direction".
-at::Tensor vector_from(const std::string& text) {
-  const std::size_t dataset = text.find(".h5:/");
-  if (dataset == std::string::npos) return read_vector(text);
-  return Archive(text.substr(0, dataset + 3)).tensor(text.substr(dataset + 4)).to(at::kDouble);
-}
 
 bool along_paths(const PatchFlags& flags) {
   return !flags.senders.empty() || !flags.receivers.empty() || !flags.via.empty();

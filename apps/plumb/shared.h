@@ -25,6 +25,7 @@ struct Command {
   std::function<std::function<int()>(CLI::App& app, const std::string& command_line)> set_up = {};
 };
 
+Command attribute_command();
 Command convert_command();
 Command inspect_command();
 Command p0_command();
@@ -137,5 +138,8 @@ std::vector<SlicedSite> read_sites(const SiteFlags& flags, const Model& model);
 
 /// --epsilon, --queries, --pool and --wave-threshold.
 void offer_sink_options(CLI::App& app, SinkOptions& options);
+
+/// A vector from a JSON file, or from a dataset of an archive: "p0.h5:/p0/wave1/direction".
+at::Tensor vector_from(const std::string& text);
 
 }  // namespace plumb::app

@@ -14,6 +14,8 @@
 
 namespace plumb {
 
+struct EdgeReport;
+
 /// One measured condition: its name ("plain", "native", "random"), its inputs and what was found.
 struct Condition {
   std::string name = {};
@@ -28,5 +30,7 @@ void write_archive(const std::filesystem::path& path, const RunInfo& run, const 
                    const P0Inputs& inputs);
 void write_archive(const std::filesystem::path& path, const RunInfo& run, const Pairs& pairs,
                    const PatchReport& report);
+void write_archive(const std::filesystem::path& path, const RunInfo& run, const Pairs& pairs,
+                   const EdgeReport& report);
 
 }  // namespace plumb

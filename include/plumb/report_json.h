@@ -17,6 +17,8 @@
 
 namespace plumb {
 
+struct EdgeReport;
+
 // Each document ends with a newline. A number that is not finite becomes null.
 
 /// The surveys by the name of their condition; the first one is the document's main one.
@@ -25,6 +27,10 @@ std::string sink_json(const RunInfo& run,
                       const std::vector<std::pair<std::string, SinkSurvey>>& surveys);
 
 std::string patch_json(const RunInfo& run, const Pairs& pairs, const PatchReport& report);
+
+/// `top`: so many edges at most are listed, those of the largest absolute score; 0 = all.
+std::string edges_json(const RunInfo& run, const Pairs& pairs, const EdgeReport& report,
+                       std::int64_t top = 0);
 
 std::string p0_json(const RunInfo& run, const P0Report& report);
 

@@ -17,6 +17,8 @@
 
 namespace plumb {
 
+struct EdgeReport;
+
 // `tokenizer` may be null: tokens are then shown by their ids.
 
 std::string sink_text(const RunInfo& run,
@@ -26,6 +28,9 @@ std::string sink_text(const RunInfo& run,
 std::string p0_text(const RunInfo& run, const P0Report& report, const Tokenizer* tokenizer);
 
 std::string patch_text(const RunInfo& run, const Pairs& pairs, const PatchReport& report);
+
+std::string edges_text(const RunInfo& run, const Pairs& pairs, const EdgeReport& report,
+                       std::int64_t top = 20);
 
 std::string inspect_text(const RunInfo& run, const Checkpoint& checkpoint,
                          const Tokenizer* tokenizer, const PlannedWork* work = nullptr);

@@ -36,11 +36,7 @@ at::Tensor alibi_slopes(int heads, double bias) {
 }  // namespace
 
 at::Tensor Attention::operator()(int layer, const at::Tensor& x) {
-  const std::int64_t B = x.size(0);
   const std::int64_t T = x.size(1);
-  const std::int64_t H = config_.heads;
-  const std::int64_t K = config_.kv_heads;
-  const std::int64_t d_head = config_.d_head;
 
   // The three readers share one normalised stream unless the plan tells them apart.
   const bool apart = tap_.wants({Part::q_in, layer}) || tap_.wants({Part::k_in, layer}) ||
@@ -49,26 +45,54 @@ at::Tensor Attention::operator()(int layer, const at::Tensor& x) {
   const at::Tensor k_in = apart ? read(layer, x, Part::k_in, false) : q_in;
   const at::Tensor v_in = apart ? read(layer, x, Part::v_in, false) : q_in;
 
-  const at::Tensor v = tap_({Part::v, layer}, values(layer, v_in));
-
   // One key: the pattern is exactly 1 whatever q and k are.
   const bool single_key = T == 1 && !config_.sink_logits && !tap_.wants({Part::q, layer}) &&
                           !tap_.wants({Part::k, layer}) && !tap_.wants({Part::scores, layer}) &&
                           !tap_.wants({Part::pattern, layer});
-  at::Tensor z;
-  if (single_key) {
-    z = v.unsqueeze(3).expand({B, T, K, H / K, d_head}).reshape({B, T, H, d_head});
-  } else {
-    const at::Tensor q = tap_({Part::q, layer}, queries_or_keys(layer, q_in, true));
-    const at::Tensor k = tap_({Part::k, layer}, queries_or_keys(layer, k_in, false));
-    z = mix(layer, q, k, v);
+  Projections projected{.v = pass_.project(v_in, Weight::v, Weight::v_bias, layer)};
+  if (!single_key) {
+    projected.q = pass_.project(q_in, Weight::q, Weight::q_bias, layer);
+    projected.k = pass_.project(k_in, Weight::k, Weight::k_bias, layer);
   }
+  const at::Tensor z = attend(layer, std::move(projected));
   return write(layer, tap_({Part::z, layer}, gated(layer, z, q_in)));
 }
 
+Projections Attention::project(int layer, const at::Tensor& in) const {
+  Projections made{.q = pass_.project(in, Weight::q, Weight::q_bias, layer),
+                   .k = pass_.project(in, Weight::k, Weight::k_bias, layer),
+                   .v = pass_.project(in, Weight::v, Weight::v_bias, layer)};
+  if (config_.gated_attention)
+    made.gate = pass_.linear(in, pass_.weight(Weight::z_gate, layer), {});
+  return made;
+}
+
+at::Tensor Attention::attend(int layer, Projections projected) {
+  const at::Tensor v = tap_({Part::v, layer}, clipped(std::exchange(projected.v, at::Tensor())));
+  at::Tensor z;
+  if (projected.q.defined()) {
+    const at::Tensor q =
+        tap_({Part::q, layer}, placed(layer, std::exchange(projected.q, at::Tensor()), true));
+    const at::Tensor k =
+        tap_({Part::k, layer}, placed(layer, std::exchange(projected.k, at::Tensor()), false));
+    z = mix(layer, q, k, v);
+  } else {
+    const std::int64_t G = config_.heads / config_.kv_heads;
+    z = v.unsqueeze(3)
+            .expand({-1, -1, -1, G, -1})
+            .reshape({v.size(0), v.size(1), config_.heads, config_.d_head});
+  }
+  if (!projected.gate.defined()) return z;
+  return z * tap_({Part::z_gate, layer}, projected.gate.view(z.sizes()).sigmoid());
+}
+
 at::Tensor Attention::values(int layer, const at::Tensor& in) const {
-  const at::Tensor v = pass_.project(in, Weight::v, Weight::v_bias, layer)
-                           .view({in.size(0), in.size(1), config_.kv_heads, config_.d_head});
+  return clipped(pass_.project(in, Weight::v, Weight::v_bias, layer));
+}
+
+at::Tensor Attention::clipped(const at::Tensor& projected) const {
+  const at::Tensor v =
+      projected.view({projected.size(0), projected.size(1), config_.kv_heads, config_.d_head});
   return config_.qkv_clip > 0 ? v.clamp(-config_.qkv_clip, config_.qkv_clip) : v;
 }
 
@@ -99,11 +123,16 @@ at::Tensor Attention::read(int layer, const at::Tensor& stream, Part part, bool 
 }
 
 at::Tensor Attention::queries_or_keys(int layer, const at::Tensor& in, bool queries) const {
+  return placed(layer,
+                queries ? pass_.project(in, Weight::q, Weight::q_bias, layer)
+                        : pass_.project(in, Weight::k, Weight::k_bias, layer),
+                queries);
+}
+
+at::Tensor Attention::placed(int layer, at::Tensor x, bool queries) const {
   const at::Tensor& gain = pass_.weight(queries ? Weight::q_norm : Weight::k_norm, layer);
-  at::Tensor x = queries ? pass_.project(in, Weight::q, Weight::q_bias, layer)
-                         : pass_.project(in, Weight::k, Weight::k_bias, layer);
   if (config_.qk_norm == QkNorm::whole) x = pass_.rms_norm(x, gain);
-  x = x.view({in.size(0), in.size(1), queries ? config_.heads : config_.kv_heads, config_.d_head});
+  x = x.view({x.size(0), x.size(1), queries ? config_.heads : config_.kv_heads, config_.d_head});
   if (config_.qk_norm == QkNorm::head) x = pass_.rms_norm(x, gain);
   if (config_.qkv_clip > 0) x = x.clamp(-config_.qkv_clip, config_.qkv_clip);
   const DecoderInputs& inputs = pass_.inputs();

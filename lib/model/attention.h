@@ -5,6 +5,15 @@
 
 namespace plumb {
 
+/// The stream times the weights that read it, with their biases: what q, k, v and, of gated
+/// attention, the gate are made of. Each [B, T, heads * d_head]; undefined where it is not needed.
+struct Projections {
+  at::Tensor q = {};
+  at::Tensor k = {};
+  at::Tensor v = {};
+  at::Tensor gate = {};
+};
+
 class Attention {
  public:
   explicit Attention(Pass& pass) : pass_(pass), config_(pass.config()), tap_(pass.tap()) {}
@@ -17,6 +26,10 @@ class Attention {
   /// The stream as queries, keys or values read it, any norm included. `record` is false where the
   /// norm's scale was met before in this block.
   at::Tensor read(int layer, const at::Tensor& stream, Part part, bool record);
+  /// Of a normalised stream, all four.
+  Projections project(int layer, const at::Tensor& in) const;
+  /// z [B, T, H, d_head] of its projections, gate included.
+  at::Tensor attend(int layer, Projections projected);
   /// [B, T, H or K, d_head] after QK-norm and rotation.
   at::Tensor queries_or_keys(int layer, const at::Tensor& in, bool queries) const;
   /// [B, T, K, d_head]
@@ -37,6 +50,8 @@ class Attention {
  private:
   bool windowed(int layer) const;
   bool rotates(int layer) const;
+  at::Tensor placed(int layer, at::Tensor projected, bool queries) const;
+  at::Tensor clipped(const at::Tensor& projected) const;
   at::Tensor mix(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
   at::Tensor head_outputs(int layer, const at::Tensor& z) const;
 

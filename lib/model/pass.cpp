@@ -52,11 +52,12 @@ at::Tensor Pass::rms_norm(const at::Tensor& x, const at::Tensor& gain) const {
 
 at::Tensor Pass::soft_cap(at::Tensor x, double cap) const {
   if (cap == 0.0) return x;
+  const bool in_place = this->in_place() && !x.requires_grad();
   if (is_narrow(x.scalar_type())) {
     const at::Tensor capped = (widened(x) / cap).tanh() * cap;
-    return in_place() ? x.copy_(capped) : capped.to(x.scalar_type());
+    return in_place ? x.copy_(capped) : capped.to(x.scalar_type());
   }
-  return in_place() ? x.div_(cap).tanh_().mul_(cap) : (x / cap).tanh() * cap;
+  return in_place ? x.div_(cap).tanh_().mul_(cap) : (x / cap).tanh() * cap;
 }
 
 at::Tensor Pass::linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,

@@ -10,18 +10,7 @@
 
 namespace plumb {
 
-void write_archive(const std::filesystem::path& path, const RunInfo& run, const Pairs& pairs,
-                   const PatchReport& found) {
-  using report::Json;
-  ArchiveWriter file(path);
-  report::put_provenance(
-      file, run,
-      report::dump(Json{{"direction", to_string(found.options.direction)},
-                        {"metric", to_string(found.options.metric)},
-                        {"ablation", to_string(found.options.replacement)},
-                        {"with", report::with_words(found)},
-                        {"paths", found.paths ? Json(report::path_words(*found.paths)) : Json()},
-                        {"raw", found.options.raw}}));
+void report::put_pairs(ArchiveWriter& file, const Pairs& pairs) {
   const auto put = [&](const std::string& name, const at::Tensor& value,
                        std::vector<std::string> axes, const std::string& note) {
     file.dataset(name, value.contiguous(), {std::move(axes), "", note});
@@ -40,6 +29,25 @@ void write_archive(const std::filesystem::path& path, const RunInfo& run, const 
     put("/inputs/to_corrupt", pairs.to_corrupt, {"pair", "position"},
         "the corrupt position that belongs to a clean one, -1 = none");
   }
+}
+
+void write_archive(const std::filesystem::path& path, const RunInfo& run, const Pairs& pairs,
+                   const PatchReport& found) {
+  using report::Json;
+  ArchiveWriter file(path);
+  report::put_provenance(
+      file, run,
+      report::dump(Json{{"direction", to_string(found.options.direction)},
+                        {"metric", to_string(found.options.metric)},
+                        {"ablation", to_string(found.options.replacement)},
+                        {"with", report::with_words(found)},
+                        {"paths", found.paths ? Json(report::path_words(*found.paths)) : Json()},
+                        {"raw", found.options.raw}}));
+  const auto put = [&](const std::string& name, const at::Tensor& value,
+                       std::vector<std::string> axes, const std::string& note) {
+    file.dataset(name, value.contiguous(), {std::move(axes), "", note});
+  };
+  report::put_pairs(file, pairs);
   put("/sweep/clean", found.clean, {"pair"}, "metric of the plain clean run");
   put("/sweep/corrupt", found.corrupt, {"pair"}, "metric of the plain corrupt run");
   std::map<std::string, int> used;

@@ -7,6 +7,7 @@
 #include "plumb/archive.h"
 #include "plumb/inputs.h"
 #include "plumb/metrics.h"
+#include "plumb/pairs.h"
 #include "plumb/run_info.h"
 #include "plumb/sink.h"
 
@@ -14,6 +15,8 @@ namespace plumb::report {
 
 /// The attributes of /provenance. `options` is a JSON object.
 void put_provenance(ArchiveWriter& file, const RunInfo& run, const std::string& options);
+/// Prompts, positions and answers, under /inputs.
+void put_pairs(ArchiveWriter& file, const Pairs& pairs);
 /// <group>/tokens and <group>/lengths.
 void put_inputs(ArchiveWriter& file, const std::string& group, const Inputs& inputs);
 /// Everything a survey holds, under the group.

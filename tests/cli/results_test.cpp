@@ -1,6 +1,7 @@
 // What the commands print and write on planted models, whose truth is known.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <csignal>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -225,6 +226,58 @@ TEST(Results, PatchKeepsItsContract) {
   EXPECT_EQ(run_plumb({"patch", "planted", "--pairs", pairs.string()}).code, 2);
   EXPECT_EQ(run_plumb({"patch", "planted", "--pairs", pairs.string(), "--sweep", "z:up"}).code, 2);
   EXPECT_EQ(run_plumb({"patch", "planted", "--pairs", "/nowhere", "--sweep", "z:layer"}).code, 3);
+}
+
+TEST(Results, AttributeKeepsItsContract) {
+  const fs::path out = scratch_dir();
+  const fs::path pairs = out / "pairs.jsonl";
+  std::ofstream(pairs) << R"({"clean": [1, 2, 3, 4], "corrupt": [1, 7, 3, 4], "answers": [5, 6]})"
+                       << "\n"
+                       << R"({"clean": [4, 3, 2], "corrupt": [4, 9, 2], "answers": [8, 5]})"
+                       << "\n";
+  const std::vector<std::string> call = {"attribute", "planted", "--pairs", pairs.string(),
+                                         "--quiet"};
+  const auto with = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), call.begin(), call.end());
+    return flags;
+  };
+  const Json json = document(with({"--method", "eap-ig", "--steps", "2", "--check", "6",
+                                   "--by-position", "--json", "--out", out.string()}));
+  expect_frame(json, "attribute");
+  expect_inputs(json.at("inputs"), 2, 4);
+  EXPECT_EQ(json.at("method"), "eap-ig");
+  EXPECT_TRUE(json.at("conventions").at("score").get<std::string>().find("positive = ") !=
+              std::string::npos);
+  const Json& edges = json.at("edges");
+  EXPECT_EQ(json.at("total").at("edges"), edges.size());
+  double sum = 0.0;
+  double last = INFINITY;
+  for (const Json& edge : edges) {
+    const double size = std::abs(edge.at(1).get<double>());
+    EXPECT_NE(edge.at(0).get<std::string>().find("->"), std::string::npos);
+    EXPECT_LE(size, last);
+    last = size;
+    sum += size;
+  }
+  EXPECT_NEAR(json.at("total").at("abs_sum").get<double>(), sum, 1e-9 * sum);
+  EXPECT_EQ(json.at("agreement").at("edges"), 6);
+  const Archive archive(out / "attribute.h5");
+  const at::Tensor scores = archive.tensor("/attribution/scores");
+  ASSERT_EQ(scores.dim(), 2);
+  EXPECT_EQ(scores.size(0), 4);
+  EXPECT_EQ(scores.size(1), static_cast<std::int64_t>(edges.size()));
+  EXPECT_EQ(archive.strings("/attribution/senders").front(), "input");
+  EXPECT_TRUE(fs::exists(out / "attribute.txt"));
+
+  const std::string best = edges.at(0).at(0);
+  const Json one = document(with({"--method", "exact", "--edges", best, "--json"}));
+  ASSERT_EQ(one.at("edges").size(), 1U);
+  EXPECT_EQ(one.at("edges").at(0).at(0), best);
+  EXPECT_EQ(document(with({"--method", "direct", "--top", "3", "--json"})).at("edges").size(), 3U);
+  EXPECT_EQ(run_plumb(with({"--method", "eap", "--metric", "rank"})).code, 2);
+  EXPECT_EQ(run_plumb(with({"--method", "eapp"})).code, 2);
+  EXPECT_EQ(run_plumb(with({"--method", "exact", "--edges", "m9->m1"})).code, 2);
+  EXPECT_EQ(run_plumb(with({})).code, 2);
 }
 
 TEST(Results, PatchAblatesSetsPathsAndMadePairs) {

@@ -30,7 +30,7 @@ TEST(Usage, HelpListsEveryCommandAndEachCommandHasItsOwn) {
   const Outcome top = run_plumb({"--help"});
   EXPECT_EQ(top.code, 0);
   for (const std::string command :
-       {"convert", "inspect", "p0", "pairs", "patch", "plant", "record", "sink"}) {
+       {"attribute", "convert", "inspect", "p0", "pairs", "patch", "plant", "record", "sink"}) {
     EXPECT_NE(top.out.find("\n  " + command + " "), std::string::npos) << command;
     const Outcome own = run_plumb({command, "--help"});
     EXPECT_EQ(own.code, 0);

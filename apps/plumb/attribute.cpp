@@ -1,0 +1,167 @@
+// plumb attribute: what each edge between two components is worth to a metric.
+#include "plumb/attribute.h"
+
+#include <memory>
+#include <sstream>
+
+#include "output.h"
+#include "plumb/error.h"
+#include "plumb/report_archive.h"
+#include "plumb/report_json.h"
+#include "plumb/report_text.h"
+#include "shared.h"
+#include "usage.h"
+
+namespace plumb::app {
+namespace {
+
+constexpr std::int64_t most_listed = std::int64_t{1} << 40;
+constexpr std::int64_t listed_in_text = 20;
+
+struct AttributeFlags {
+  Common common = {};
+  ModelFlags model = {};
+  std::string pairs = {};
+  std::optional<Bos> bos = {};
+  std::string metric = {};
+  std::string method = {};
+  EdgeOptions options = {};
+  std::string edges = {};
+  std::int64_t top = 0;
+  std::int64_t check = 0;
+};
+
+void check(const AttributeFlags& flags) {
+  const auto need = [](bool given, const char* what) {
+    if (!given)
+      throw Error(ErrorKind::bad_argument,
+                  std::string("plumb attribute needs ") + what + "; see plumb attribute --help");
+  };
+  need(!flags.pairs.empty(), "--pairs FILE");
+  need(!flags.method.empty(), "--method NAME");
+}
+
+/// The edges that direct and exact are to evaluate: those named, or so many of those that eap-ig
+/// finds strongest, or all.
+void choose_edges(AttributeFlags& flags, const Model& model, const Pairs& pairs,
+                  const Metric& metric, const Progress& progress) {
+  if (!flags.edges.empty()) {
+    const EdgeSpace space(model.config());
+    std::string text = flags.edges;
+    for (char& c : text) c = c == ',' ? ' ' : c;
+    std::istringstream words(text);
+    for (std::string word; words >> word;) {
+      const auto edge = space.find_edge(word);
+      if (!edge)
+        throw Error(ErrorKind::bad_argument,
+                    "the model has no edge '" + word + "'; they are named like a0.h1->a3.h4<q>");
+      flags.options.only.push_back(*edge);
+    }
+  } else if (flags.top > 0 && !is_estimate(flags.options.method)) {
+    const EdgeOptions by_gradients{.method = EdgeMethod::eap_ig, .steps = flags.options.steps};
+    flags.options.only =
+        strongest_edges(attribute_edges(model, pairs, metric, by_gradients, progress), flags.top);
+  }
+}
+
+int run_attribute(AttributeFlags flags, const std::string& command_line) {
+  Common& common = flags.common;
+  check(flags);
+  flags.options.method = parse_edge_method(flags.method);
+  const Metric metric = flags.metric.empty() ? Metric{} : parse_metric(flags.metric, vector_from);
+  if (!common.out.empty()) prepare_directory(common.out);
+  const Chosen chosen = open_model(flags.model, common);
+  RunInfo run = start_run(chosen.model, "attribute", command_line, common.seed);
+  const Pairs pairs = make_pairs(
+      read_pairs(flags.pairs, chosen.tokens(),
+                 bos_id(flags.bos.value_or(Bos{.kind = Bos::Kind::native}), chosen.tokens())));
+  EdgeReport report;
+  {
+    const Progress progress = show_progress(common.quiet);
+    choose_edges(flags, chosen.model, pairs, metric, progress);
+    report = edge_report(chosen.model, pairs, metric, flags.options, progress);
+    if (flags.check > 0) check_edges(report, chosen.model, pairs, flags.check, progress);
+  }
+  end_run(run, chosen.model);
+  if (!common.out.empty()) {
+    const std::filesystem::path directory = common.out;
+    run.files = {{"archive", (directory / "attribute.h5").string()},
+                 {"json", (directory / "attribute.json").string()},
+                 {"text", (directory / "attribute.txt").string()}};
+  }
+  const std::string json = edges_json(run, pairs, report, flags.top);
+  const std::string text =
+      edges_text(run, pairs, report, flags.top > 0 ? flags.top : listed_in_text);
+  deliver(
+      [&] {
+        if (common.out.empty()) return;
+        write_archive(run.files.at("archive"), run, pairs, report);
+        write_file(run.files.at("json"), json);
+        write_file(run.files.at("text"), text);
+      },
+      common.json ? json : text);
+  say_cost(run, common.quiet);
+  return 0;
+}
+
+}  // namespace
+
+Command attribute_command() {
+  return {
+      "attribute", "Score edges between components for a metric, by gradients or exactly",
+      [](CLI::App& app, const std::string& command_line) {
+        const auto flags = std::make_shared<AttributeFlags>();
+        offer_model(app, flags->model);
+        offer(app, "--pairs", "FILE",
+              "Pairs: JSON lines {\"clean\": TEXT or [ids], \"corrupt\": ..., \"answers\": [right, "
+              "wrong]}, or a .csv of clean, corrupted, correct_idx, incorrect_idx",
+              [flags](const std::string& text) { flags->pairs = text; });
+        offer(app, "--method", "NAME",
+              "eap, eap-ig (gradients along the embeddings from corrupt to clean), "
+              "eap-ig-activations (along each component's write) or clean-corrupted; without "
+              "gradients direct (straight to the logits, all else frozen) or exact (all behind the "
+              "receiver follows)",
+              [flags](const std::string& text) { flags->method = text; });
+        offer(app, "--steps", "M", "Steps of integration, of eap-ig and eap-ig-activations (5)",
+              [flags](const std::string& text) {
+                flags->options.steps = static_cast<int>(whole("--steps", text, 1, 1000));
+              });
+        offer(app, "--points", "NAME",
+              "Where the steps lie: left (k/m from corrupt to clean, k = 0 to m - 1; that of "
+              "eap-ig), right (k = 1 to m; that of eap-ig-activations), midpoint or trapezoid",
+              [flags](const std::string& text) { flags->options.points = parse_ig_points(text); });
+        offer(app, "--metric", "NAME",
+              "logit_diff, log_prob, prob, prob_diff, kl, reverse_kl or js, at the last position; "
+              "loss or loss@POSITIONS; sink:LAYER[.HEAD], attention:SITE, norm:SITE or "
+              "projection:SITE:FILE (logit_diff)",
+              [flags](const std::string& text) { flags->metric = text; });
+        offer(app, "--top", "N",
+              "List so many edges, of the largest absolute scores (all in the JSON, 20 in the "
+              "text); direct and exact evaluate only the N strongest of eap-ig",
+              [flags](const std::string& text) {
+                flags->top = whole("--top", text, 1, most_listed);
+              });
+        offer(app, "--edges", "NAMES", "The edges that direct or exact evaluates (all)",
+              [flags](const std::string& text) { flags->edges = text; });
+        offer(app, "--check", "N",
+              "Hold an estimate against the exact effects of N edges, half of them its strongest",
+              [flags](const std::string& text) {
+                flags->check = whole("--check", text, 1, most_listed);
+              });
+        app.add_flag("--by-position", flags->options.by_position,
+                     "Also a score for each position, in the archive");
+        app.add_flag("--each", flags->options.each, "Also each pair's scores, in the archive");
+        offer(app, "--bos", "none|native|ID", "Token before every text (native)",
+              [flags](const std::string& text) { flags->bos = parse_bos(text); });
+        offer_device(app, flags->common);
+        offer_dtype(app, flags->common);
+        offer_threads(app, flags->common);
+        offer_seed(app, flags->common, "Of planted models");
+        offer_out(app, flags->common, "Also write attribute.h5, attribute.json and attribute.txt");
+        offer_json(app, flags->common);
+        offer_quiet(app, flags->common);
+        return [flags, command_line] { return run_attribute(*flags, command_line); };
+      }};
+}
+
+}  // namespace plumb::app

@@ -1,0 +1,218 @@
+// Edge attribution from its tiles to its report.
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+#include <numeric>
+#include <vector>
+
+#include "core/parallel.h"
+#include "experiment/edge_effects.h"
+#include "experiment/edge_samples.h"
+#include "model/tiling.h"
+#include "plumb/attribute.h"
+#include "plumb/error.h"
+
+namespace plumb {
+namespace {
+
+constexpr int most_steps = 1000;
+
+void check_options(const Model& model, const Pairs& pairs, const Metric& metric,
+                   const EdgeOptions& options) {
+  check_gradient_metric(model, pairs, metric);
+  if (options.steps < 1 || options.steps > most_steps)
+    throw Error(
+        ErrorKind::bad_argument,
+        fmt::format("expected 1 to {} steps of integration, got {}", most_steps, options.steps));
+  if (options.each && options.by_position)
+    throw Error(ErrorKind::bad_argument,
+                "scores by position are means over pairs; ask for those of each pair without them");
+  if (options.method == EdgeMethod::clean_corrupted && pairs.to_corrupt.defined())
+    throw Error(ErrorKind::unsupported,
+                "clean-corrupted takes gradients at both runs, position by position, and a map "
+                "moves positions; take eap or eap-ig");
+  if (is_estimate(options.method)) {
+    if (!options.only.empty())
+      throw Error(ErrorKind::bad_argument,
+                  "gradients give all edges at once; only direct and exact take a list of them");
+    return;
+  }
+  if (options.by_position)
+    throw Error(ErrorKind::unsupported,
+                fmt::format("{} patches a sender at all positions; by position there are only "
+                            "estimates",
+                            to_string(options.method)));
+  if (options.method == EdgeMethod::direct && reads_block(metric))
+    throw Error(ErrorKind::unsupported,
+                fmt::format("direct effects go straight to the logits, and {} is read before; take "
+                            "exact",
+                            to_string(metric)));
+  const std::int64_t edges = EdgeSpace(model.config()).edges();
+  for (const std::int64_t edge : options.only) {
+    if (edge < 0 || edge >= edges)
+      throw Error(ErrorKind::bad_argument,
+                  fmt::format("the model has {} edges, so {} is none", edges, edge));
+  }
+}
+
+std::string convention(const Pairs& pairs, const Metric& metric, const EdgeOptions& options) {
+  if (!is_estimate(options.method)) {
+    return fmt::format(
+        "{} of the clean run less that of a run in which the receiver reads the sender's corrupt "
+        "value, {}; mean over {} pairs; positive = the edge raises the metric",
+        to_string(metric),
+        options.method == EdgeMethod::exact
+            ? "and everything behind it follows"
+            : "and what it then writes goes straight to the final stream, all else frozen",
+        pairs.count());
+  }
+  std::string at;
+  switch (options.method) {
+    case EdgeMethod::eap: at = "on the clean run"; break;
+    case EdgeMethod::clean_corrupted: at = "on the clean and the corrupt run, their mean"; break;
+    case EdgeMethod::eap_ig:
+      at = fmt::format(
+          "on runs whose token embeddings lie between corrupt and clean, the mean of "
+          "{} steps ({})",
+          options.steps, to_string(options.points.value_or(IgPoints::left)));
+      break;
+    case EdgeMethod::eap_ig_activations:
+      at = fmt::format(
+          "on runs in which one component's write lies between corrupt and clean, the "
+          "mean over the input, each block's attention, each MLP, and {} steps ({})",
+          options.steps, to_string(options.points.value_or(IgPoints::right)));
+      break;
+    default: break;
+  }
+  return fmt::format(
+      "(corrupt - clean write of the sender) times the gradient of -{} at what the receiver reads, "
+      "before its norm, {}; {} positions, mean over {} pairs; positive = the edge "
+      "raises the metric",
+      to_string(metric), at, options.by_position ? "for each of the" : "summed over",
+      pairs.count());
+}
+
+// Sums over tiles, in their order.
+void add_up(EdgeReport& report, const std::vector<EdgeTile>& tiles, std::int64_t pairs) {
+  at::Tensor sums;
+  std::vector<at::Tensor> each;
+  std::vector<at::Tensor> clean;
+  std::vector<at::Tensor> corrupt;
+  for (const EdgeTile& tile : tiles) {
+    clean.push_back(tile.clean);
+    corrupt.push_back(tile.corrupt);
+    report.evaluations += tile.evaluations;
+    report.backwards += tile.backwards;
+    if (report.options.each) each.push_back(tile.sums);
+    const at::Tensor sum = report.options.each ? tile.sums.sum(0, true) : tile.sums;
+    sums = sums.defined() ? sums + sum : sum;
+  }
+  if (report.options.each) report.each = at::cat(each);
+  report.clean = at::cat(clean);
+  report.corrupt = at::cat(corrupt);
+  report.clean_mean = bootstrap(report.clean);
+  report.corrupt_mean = bootstrap(report.corrupt);
+  sums = sums / static_cast<double>(pairs);
+  report.scores.values = report.options.by_position ? sums : sums.select(0, 0);
+}
+
+// One tile of pairs after another, the jobs of each shared among threads.
+void evaluate(EdgeReport& report, const Model& model, const Pairs& pairs,
+              const Progress& progress) {
+  const EdgeSpace& space = report.scores.space;
+  std::vector<std::int64_t> edges = report.options.only;
+  if (edges.empty()) {
+    edges.resize(static_cast<std::size_t>(space.edges()));
+    std::iota(edges.begin(), edges.end(), 0);
+  }
+  std::ranges::sort(edges);
+  edges.erase(std::unique(edges.begin(), edges.end()), edges.end());
+  const auto count = static_cast<std::int64_t>(edges.size());
+  const Tiling tiling(pairs.count(), pairs.length(), false);
+  const std::vector<EffectJob> jobs = effect_jobs(space, edges, tiling.size() * pairs.length());
+  std::vector<EdgeTile> tiles;
+  std::mutex lock;
+  std::size_t done = 0;
+  for (std::int64_t index = 0; index < tiling.count(); ++index) {
+    const std::int64_t first = tiling.first(index);
+    const EdgeEffects effects(
+        model, some_of(pairs, first, tiling.sequences(index)), first, report.metric,
+        report.options.method == EdgeMethod::exact ? EdgeEffects::Behind::recomputed
+                                                   : EdgeEffects::Behind::frozen);
+    at::Tensor found = at::zeros({count, tiling.sequences(index)}, at::kDouble);
+    std::int64_t evaluations = effects.evaluations();
+    parallel_pieces(static_cast<std::int64_t>(jobs.size()), model.threads(), [&](std::int64_t i) {
+      const EffectJob& job = jobs[static_cast<std::size_t>(i)];
+      std::int64_t made = 0;
+      const at::Tensor values = effects.effects(job, made);
+      const std::lock_guard guard(lock);
+      for (std::size_t item = 0; item < job.items.size(); ++item)
+        found[job.items[item].place].copy_(values[static_cast<std::int64_t>(item)]);
+      evaluations += made;
+      ++done;
+      if (progress)
+        progress("patching edges", static_cast<double>(done) / static_cast<double>(jobs.size()) /
+                                       static_cast<double>(tiling.count()));
+    });
+    at::Tensor all = at::full({tiling.sequences(index), space.edges()}, std::nan(""), at::kDouble);
+    all.index_copy_(1, at::tensor(edges, at::kLong), found.t().contiguous());
+    tiles.push_back({.sums = report.options.each ? all : all.sum(0, true),
+                     .clean = effects.clean(),
+                     .corrupt = effects.corrupt(),
+                     .evaluations = evaluations});
+  }
+  add_up(report, tiles, pairs.count());
+}
+
+// Tiles of pairs, shared among threads.
+void estimate(EdgeReport& report, const Model& model, const Pairs& pairs,
+              const Progress& progress) {
+  const EdgeOptions& options = report.options;
+  const Tiling tiling(pairs.count(), pairs.length(), false);
+  const int depth = metric_depth(report.metric, model.config());
+  const std::int64_t steps = tiling.count() * samples_of(options, depth);
+  std::vector<EdgeTile> tiles(static_cast<std::size_t>(tiling.count()));
+  std::mutex lock;
+  std::int64_t done = 0;
+  const auto step = [&] {
+    const std::lock_guard guard(lock);
+    ++done;
+    if (progress) progress("scoring edges", static_cast<double>(done) / static_cast<double>(steps));
+  };
+  parallel_pieces(tiling.count(), model.threads(), [&](std::int64_t index) {
+    const c10::AutoGradMode no_gradients(false);
+    const std::int64_t first = tiling.first(index);
+    const Pairs own = some_of(pairs, first, tiling.sequences(index));
+    tiles[static_cast<std::size_t>(index)] =
+        score_tile(model, own, first, report.metric, options, step);
+  });
+  add_up(report, tiles, pairs.count());
+}
+
+}  // namespace
+
+EdgeReport edge_report(const Model& model, const Pairs& pairs, const Metric& metric,
+                       const EdgeOptions& options, const Progress& progress) {
+  check_options(model, pairs, metric, options);
+  EdgeReport report{.options = options, .metric = metric};
+  report.scores.space = EdgeSpace(model.config());
+  if (is_estimate(options.method)) {
+    estimate(report, model, pairs, progress);
+  } else {
+    evaluate(report, model, pairs, progress);
+  }
+  report.scores.method = to_string(options.method);
+  report.scores.convention = convention(pairs, metric, options);
+  return report;
+}
+
+EdgeScores attribute_edges(const Model& model, const Pairs& pairs, const Metric& metric,
+                           const EdgeOptions& options, const Progress& progress) {
+  return edge_report(model, pairs, metric, options, progress).scores;
+}
+
+}  // namespace plumb

@@ -1,0 +1,66 @@
+// Products of what senders write and of gradients at what receivers read, over all edges.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "experiment/attribute_back.h"
+#include "plumb/edges.h"
+
+namespace plumb {
+
+/// What the senders of a tile write in one run less what they write in another. N = b T positions.
+struct SenderChange {
+  std::int64_t sequences = 0;
+  std::int64_t length = 0;
+  at::Tensor input = {};             ///< [N, d_model]
+  std::vector<at::Tensor> z = {};    ///< of each layer [N, H, d_head], times the scale of the norm
+                                     ///< on the write, where there is one
+  std::vector<at::Tensor> mlp = {};  ///< of each layer [N, d_model]
+};
+
+/// What scores are added up over.
+enum class KeepAxis { none, pair, position };
+
+/// Adds up, over the gradients of all receivers, the scores of their edges. Heads are multiplied
+/// out to d_model for a few positions at a time, a few layers of receivers together.
+class EdgeContraction {
+ public:
+  EdgeContraction(const Model& model, const EdgeSpace& space, const SenderChange& change,
+                  KeepAxis keep);
+
+  /// What scores are multiplied by from now on.
+  void weigh(double weight);
+  void add(ReceiverGradient gradient);
+  /// The read-out, `seen` senders of which it sees.
+  void add(const StreamReader& reader);
+  /// float64 [edges]; of every pair of the tile or position: [b or T, edges].
+  at::Tensor take();
+
+ private:
+  struct Block;
+  struct Chunk {
+    std::int64_t first = 0;
+    std::int64_t count = 0;
+    std::int64_t place = 0;  ///< of its first row, along the kept axis
+  };
+  std::vector<Chunk> chunks(std::int64_t rows_at_once) const;
+  std::int64_t kept() const;
+  void flush();
+  void product(const Chunk& chunk, const at::Tensor& gradients, const at::Tensor& writes,
+               std::int64_t first_sender, at::Tensor& sums) const;
+  void scatter(const Block& block, const at::Tensor& sums);
+
+  const Model& model_;
+  const EdgeSpace& space_;
+  const SenderChange& change_;
+  KeepAxis keep_;
+  double weight_ = 1.0;
+  std::size_t layers_at_once_;
+  std::vector<ReceiverGradient> waiting_ = {};
+  at::Tensor scores_;
+};
+
+}  // namespace plumb
