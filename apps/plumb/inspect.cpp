@@ -1,7 +1,8 @@
 // plumb inspect: what a checkpoint holds, and what an experiment on it would cost.
 #include "output.h"
+#include "patch_flags.h"
 #include "plumb/error.h"
-#include "plumb/planned_work.h"
+#include "plumb/planned_patch.h"
 #include "plumb/report_json.h"
 #include "plumb/report_text.h"
 #include "shared.h"
@@ -16,7 +17,15 @@ struct InspectFlags {
   std::string plan = {};
   InputFlags inputs = {};
   SiteFlags sites = {};
+  ExperimentFlags experiment = {};
 };
+
+PlannedWork planned_patch(const InspectFlags& flags, const Chosen& chosen) {
+  const PatchAsked asked =
+      read_experiment(flags.experiment, chosen.model.config().layers, flags.common.seed);
+  const Pairs pairs = read_pairs_of(flags.experiment, flags.inputs.bos, chosen);
+  return plan_patch(chosen.model, pairs, asked.sweeps, asked.paths, asked.options);
+}
 
 /// What the planned command would do with the same flags.
 std::optional<PlannedWork> planned_work(const InspectFlags& flags, const Chosen& chosen) {
@@ -24,6 +33,7 @@ std::optional<PlannedWork> planned_work(const InspectFlags& flags, const Chosen&
     if (flags.sites.sites.empty()) return std::nullopt;
     throw Error(ErrorKind::bad_argument, "--sites belongs to --plan record");
   }
+  if (flags.plan == "patch") return planned_patch(flags, chosen);
   if (flags.plan == "record") {
     if (flags.sites.sites.empty()) {
       throw Error(ErrorKind::bad_argument, "--plan record needs --sites, as plumb record does");
@@ -40,6 +50,9 @@ std::optional<PlannedWork> planned_work(const InspectFlags& flags, const Chosen&
 
 int run_inspect(const InspectFlags& flags, const std::string& command_line) {
   const Common& common = flags.common;
+  if (flags.plan == "patch") check(flags.experiment, "plumb inspect --plan patch");
+  if (flags.plan != "patch" && !flags.experiment.pairs.empty())
+    throw Error(ErrorKind::bad_argument, "--pairs belongs to --plan patch");
   const Chosen chosen = open_model(flags.model, common);
   RunInfo run = start_run(chosen.model, "inspect", command_line, common.seed);
   const std::optional<PlannedWork> work = planned_work(flags, chosen);
@@ -58,13 +71,14 @@ Command inspect_command() {
           [](CLI::App& app, const std::string& command_line) {
             const auto flags = std::make_shared<InspectFlags>();
             offer_model(app, flags->model);
-            offer(app, "--plan", "record|sink",
+            offer(app, "--plan", "record|sink|patch",
                   "Also say what that command would cost with the flags below, before any of it is "
                   "done",
                   [flags](const std::string& text) {
-                    flags->plan = one_of("--plan", text, {"record", "sink"});
+                    flags->plan = one_of("--plan", text, {"record", "sink", "patch"});
                   });
             offer_sites(app, flags->sites);
+            offer_experiment(app, flags->experiment);
             offer_inputs(app, flags->inputs, "Token before every sequence (as the command has it)");
             offer_dtype(app, flags->common);
             offer_threads(app, flags->common);

@@ -133,10 +133,10 @@ void Checkpoint::Impl::read_part(const Source& source, const Shape& shape, int e
   RowReader reader(found, source, shape, source.split() ? 0 : expert);
   if (values.scalar_type() == at::kFloat) {
     reader.all(values.data_ptr<float>());
-    refuse_non_finite<float>(values, *this, tensor, what);
+    if (!reader.finite()) refuse_non_finite<float>(values, *this, tensor, what);
   } else {
     reader.all(values.data_ptr<double>());
-    refuse_non_finite<double>(values, *this, tensor, what);
+    if (!reader.finite()) refuse_non_finite<double>(values, *this, tensor, what);
   }
   bytes_read += reader.bytes();
 }

@@ -15,6 +15,8 @@ using Shape = std::vector<std::int64_t>;
 // Stored bytes that may lie in memory beside the values made of them; a multiple of every block.
 constexpr std::int64_t slab_elements = std::int64_t{1} << 22;
 constexpr std::uint64_t slab_bytes = std::uint64_t{1} << 24;
+// Values are looked at while they are in the cache; a multiple of every block too.
+constexpr std::int64_t looked_at_once = std::int64_t{1} << 14;
 
 }  // namespace
 
@@ -60,7 +62,11 @@ template <class Out>
 void RowReader::take(std::int64_t first, std::int64_t count, Out* out) {
   for (std::int64_t done = 0; done < count; done += slab_elements) {
     const std::int64_t part = std::min(slab_elements, count - done);
-    widen(stored_, first + done, part, out + done);
+    for (std::int64_t begin = done; begin < done + part; begin += looked_at_once) {
+      const std::int64_t piece = std::min(looked_at_once, done + part - begin);
+      widen(stored_, first + begin, piece, out + begin);
+      finite_ = finite_ && first_non_finite(out + begin, piece) < 0;
+    }
     taken_ += part;
     unreleased_ += bytes_of(part);
     if (unreleased_ < slab_bytes) continue;
@@ -144,16 +150,18 @@ void RowReader::read_transposed(Out* out) {
   const std::int64_t first = stored_row(0);
   const std::int64_t span = stored_row(rows_ - 1) - first + 1;
   std::vector<Out> values(static_cast<std::size_t>(band * span));
+  std::vector<std::int64_t> places(static_cast<std::size_t>(rows_));
+  for (std::int64_t row = 0; row < rows_; ++row)
+    places[static_cast<std::size_t>(row)] = stored_row(row) - first;
   for (std::int64_t begin = 0; begin < columns_; begin += band) {
     const std::int64_t width = std::min(band, columns_ - begin);
     for (std::int64_t i = 0; i < width; ++i) {
       take(base_ + (begin + i) * outputs + first, span, values.data() + i * span);
     }
     for (std::int64_t row = 0; row < rows_; ++row) {
-      for (std::int64_t i = 0; i < width; ++i) {
-        out[row * columns_ + begin + i] =
-            values[static_cast<std::size_t>(i * span + stored_row(row) - first)];
-      }
+      const Out* from = values.data() + places[static_cast<std::size_t>(row)];
+      Out* to = out + row * columns_ + begin;
+      for (std::int64_t i = 0; i < width; ++i) to[i] = from[i * span];
     }
   }
 }

@@ -33,6 +33,9 @@ class RowReader {
   /// Stored bytes of what was copied so far.
   std::uint64_t bytes() const;
 
+  /// Whether every number that was copied so far is finite.
+  bool finite() const { return finite_; }
+
   /// Lets go of the pages of the whole stored tensor: the system maps neighbours of a row as well.
   void release() const;
 
@@ -58,7 +61,8 @@ class RowReader {
   std::int64_t rows_;
   std::int64_t columns_;
   bool vector_;
-  std::int64_t taken_ = 0;        ///< elements
+  std::int64_t taken_ = 0;  ///< elements
+  bool finite_ = true;
   std::uint64_t unreleased_ = 0;  ///< bytes since pages were last let go of
 };
 

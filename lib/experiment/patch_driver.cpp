@@ -12,9 +12,11 @@
 #include <utility>
 
 #include "core/parallel.h"
+#include "experiment/patch_cost.h"
 #include "experiment/replacements.h"
 #include "experiment/tile_run.h"
 #include "experiment/value_intervals.h"
+#include "model/model_impl.h"
 #include "plumb/error.h"
 #include "plumb/hash.h"
 #include "plumb/version.h"
@@ -148,15 +150,33 @@ void tell_sweeps(PatchReport& report, const DrivenExperiment& asked, const Plain
     tell_values(report.sweeps[number], report, plain, shapes[number]);
 }
 
+std::vector<PairRange> groups_of(const DrivenExperiment& asked) {
+  const Which base = base_of(asked.pairs, asked.options.direction);
+  return pair_groups(asked.pairs.count(), tokens_of(asked.pairs, base).length(),
+                     needs_all_pairs(asked.options));
+}
+
 }  // namespace
+
+RunCost foresee_cost(const DrivenExperiment& asked) {
+  const Which base = base_of(asked.pairs, asked.options.direction);
+  const std::vector<PairRange> groups = groups_of(asked);
+  const PatchCost cost = foresee(
+      asked, groups,
+      cut_jobs(asked.sweeps, asked.model.config(), groups, tokens_of(asked.pairs, base).length()));
+  return as_run(cost, jobs_at_once(cost, asked.model));
+}
 
 PatchReport drive(const DrivenExperiment& asked, const Progress& progress, const Tiles& tiles) {
   const Pairs& pairs = asked.pairs;
   PatchReport report{.options = asked.options, .paired = pairs.paired};
   const Which base = base_of(pairs, asked.options.direction);
   const std::int64_t T = tokens_of(pairs, base).length();
-  const std::vector<PairRange> groups =
-      pair_groups(pairs.count(), T, needs_all_pairs(asked.options));
+  const std::vector<PairRange> groups = groups_of(asked);
+  const std::vector<PatchJob> jobs = cut_jobs(asked.sweeps, asked.model.config(), groups, T);
+  const PatchCost cost = asked.one_at_a_time ? PatchCost() : foresee(asked, groups, jobs);
+  const int at_once = asked.one_at_a_time ? 1 : jobs_at_once(cost, asked.model);
+  const Model::Impl::Reserved values(asked.model, cost.value_bytes);
   std::unique_ptr<PatchGroup> group;  // the plain runs of one group at a time are held
   std::size_t held = 0;
   const auto hold = [&](std::size_t number) {
@@ -176,8 +196,8 @@ PatchReport drive(const DrivenExperiment& asked, const Progress& progress, const
   const Plain plain{.from = at::cat(from), .to = at::cat(to)};
   tell_plain(report, plain, base);
 
-  const std::vector<PatchJob> jobs = cut_jobs(asked.sweeps, asked.model.config(), groups, T);
-  TileLayout layout{.experiment = fingerprint(asked, report)};
+  TileLayout layout;
+  if (tiles.store != nullptr) layout.experiment = fingerprint(asked, report);
   for (const PatchJob& job : jobs)
     layout.sizes.push_back(static_cast<std::int64_t>(job.items.size()) * groups[job.group].count);
   TileRun run(std::move(layout), tiles, progress);
@@ -190,16 +210,24 @@ PatchReport drive(const DrivenExperiment& asked, const Progress& progress, const
     const std::vector<std::int64_t> mine = run.mine(first, next - jobs.begin());
     if (mine.empty()) continue;
     hold(number);
-    parallel_pieces(static_cast<std::int64_t>(mine.size()), asked.model.threads(),
-                    [&](std::int64_t i) {
-                      const c10::AutoGradMode no_gradients(false);
-                      const std::int64_t tile = mine[static_cast<std::size_t>(i)];
-                      const PatchJob& job = jobs[static_cast<std::size_t>(tile)];
-                      std::int64_t made = 0;
-                      run.done(tile, group->values(job, made),
-                               fmt::format("patching {}", to_string(asked.sweeps[job.sweep])));
-                      evaluations += made;
-                    });
+    const auto work = [&](std::int64_t i) {
+      const c10::AutoGradMode no_gradients(false);
+      const std::int64_t tile = mine[static_cast<std::size_t>(i)];
+      const PatchJob& job = jobs[static_cast<std::size_t>(tile)];
+      std::int64_t made = 0;
+      run.done(tile, group->values(job, made),
+               fmt::format("patching {}", to_string(asked.sweeps[job.sweep])));
+      evaluations += made;
+    };
+    const auto count = static_cast<std::int64_t>(mine.size());
+    if (asked.one_at_a_time) {
+      for (std::int64_t i = 0; i < count; ++i) work(i);
+      continue;
+    }
+    RunCost working = as_run(cost, at_once);
+    working.result_bytes = cost.held_bytes;
+    asked.model.impl().make_room(working);
+    parallel_pieces(count, at_once, work);
   }
   report.evaluations += evaluations;
   tell_sweeps(report, asked, plain, T, groups, jobs, run.finish());

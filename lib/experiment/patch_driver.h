@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "experiment/patch_experiment.h"
+#include "plumb/cost.h"
 #include "plumb/patch.h"
 
 namespace plumb {
@@ -21,15 +22,29 @@ class PatchGroup {
   virtual at::Tensor values(const PatchJob& job, std::int64_t& evaluations) const = 0;
 };
 
+/// What a job takes.
+struct JobCost {
+  std::int64_t evaluations = 0;
+  std::int64_t bytes = 0;  ///< most at any moment
+};
+
 struct DrivenExperiment {
   const Model& model;
   const Pairs& pairs;
   const std::vector<SweepSpec>& sweeps;
   const PatchOptions& options;
-  std::string what = {};        ///< of the fingerprint: what else the values depend on
-  std::int64_t naive_runs = 1;  ///< whole runs that a site costs the plain way
+  std::string what = {};             ///< of the fingerprint: what else the values depend on
+  std::int64_t naive_runs = 1;       ///< whole runs that a site costs the plain way
+  std::vector<Site> sites = {};      ///< that are patched
+  std::vector<Record> records = {};  ///< of the unpatched run, beside its trunk
+  std::function<JobCost(const PatchJob& job, std::int64_t pairs)> job_cost = {};
+  bool one_at_a_time =
+      false;  ///< the jobs, with the threads that the caller has set; no `job_cost`
   std::function<std::unique_ptr<PatchGroup>(PairRange range)> make_group = {};
 };
+
+/// What it will take, as a run that makes as many jobs at once as it will.
+RunCost foresee_cost(const DrivenExperiment& asked);
 
 /// Throws bad_argument if normalisation is asked for where both runs have the same mean metric.
 PatchReport drive(const DrivenExperiment& asked, const Progress& progress, const Tiles& tiles);

@@ -7,12 +7,14 @@
 #include <utility>
 
 #include "experiment/replacements.h"
+#include "model/model_impl.h"
 #include "plumb/error.h"
 
 namespace plumb {
 namespace {
 
 constexpr const char* metric_label = "metric";
+constexpr const char* reads_label = "reads";
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::bad_argument, what); }
 
@@ -57,6 +59,13 @@ void add_record(Plan& plan, const Record& record) {
   if (!there) plan.record.push_back(record);
 }
 
+std::int64_t bytes_of(const Cache& cache) {
+  std::int64_t bytes = 0;
+  for (const auto& [key, value] : cache.entries())
+    bytes += static_cast<std::int64_t>(value.nbytes());
+  return bytes;
+}
+
 at::Tensor gather_positions(const at::Tensor& value, const at::Tensor& index) {
   std::vector<std::int64_t> shape(static_cast<std::size_t>(value.dim()), 1);
   shape[0] = index.size(0);
@@ -72,9 +81,30 @@ Which base_of(const Pairs& pairs, Direction direction) {
   return pairs.paired && direction == Direction::denoising ? Which::corrupt : Which::clean;
 }
 
-int depth_of(const PatchOptions& options, const ModelConfig& config) {
-  return reads_block(options.metric) ? std::min(options.metric.site.site.layer + 1, config.layers)
-                                     : config.layers;
+PlainPlans plain_plans(const ModelConfig& config, const PatchOptions& options,
+                       const std::vector<Record>& records, const std::vector<Site>& pasted) {
+  const int depth = depth_of(options, config);
+  PlainPlans plans{.base = plan_to(depth, config), .other = plan_to(depth, config)};
+  for (const Record& record : records) add_record(plans.base, record);
+  for (const Site& site : pasted) add_record(plans.other, Record(site));
+  if (reads_block(options.metric)) {
+    const Record wanted(options.metric.site.site, metric_label, {});
+    add_record(plans.base, wanted);
+    add_record(plans.other, wanted);
+  }
+  return plans;
+}
+
+PlainPlans fixed_plans(const ModelConfig& config, const PatchOptions& options) {
+  const int depth = depth_of(options, config);
+  PlainPlans plans{.base = plan_to(depth, config), .other = plan_to(depth, config)};
+  for (const FixedEdit& edit : options.with) {
+    const bool pastes = Replacements::needs_other(edit.replacement);
+    if (pastes || Replacements::needs_base(edit.replacement))
+      add_record(plans.base, Record(edit.at.site));
+    if (pastes) add_record(plans.other, Record(edit.at.site));
+  }
+  return plans;
 }
 
 void check_experiment(const Model& model, const Pairs& pairs, const PatchOptions& options) {
@@ -85,41 +115,49 @@ void check_experiment(const Model& model, const Pairs& pairs, const PatchOptions
   for (const FixedEdit& edit : options.with) check_fixed(edit, model.config(), depth);
 }
 
-PatchExperiment::PatchExperiment(const Model& model, const Pairs& pairs, PairRange range,
+Run PatchSubject::run(const Tokens& tokens, const Plan& plan) const {
+  if (tapped == nullptr) return plumb::run(model, tokens, plan);
+  Plan whole = plan;
+  whole.until.reset();
+  return plumb::run(*tapped, tokens, whole);
+}
+
+PatchExperiment::PatchExperiment(const PatchSubject& subject, const Pairs& pairs, PairRange range,
                                  const PatchOptions& options, const std::vector<Record>& records,
                                  const std::vector<Site>& pasted)
-    : model_(model),
+    : subject_(subject),
       pairs_(some_of(pairs, range.first, range.count)),
       options_(options),
-      depth_(depth_of(options, model.config())),
+      depth_(depth_of(options, subject.model.config())),
       base_which_(base_of(pairs, options.direction)) {
+  const Model& model = subject.model;
   const ModelConfig& config = model.config();
   const Which other_which = base_which_ == Which::clean ? Which::corrupt : Which::clean;
   lengths_ = lengths_of(pairs_, base_which_).to(model.device());
   reads_ = read_plan(options.metric, pairs_, base_which_);
+  const ReadPlan other_reads = read_plan(options.metric, pairs_, other_which);
   make_fixed(other_which);
 
-  Plan base_plan = plan_to(depth_, config);
-  base_plan.interventions = fixed_;
-  for (const Record& record : trunk_records(config, depth_)) add_record(base_plan, record);
-  for (const Record& record : records) add_record(base_plan, record);
-  Plan other_plan = plan_to(depth_, config);
-  other_plan.interventions = fixed_;
-  for (const Site& site : pasted) add_record(other_plan, Record(site));
-  if (reads_site()) {
-    const Record wanted(site(), metric_label, {});
-    add_record(base_plan, wanted);
-    add_record(other_plan, wanted);
-  } else {
-    add_record(other_plan, Record(Site{Part::resid_final}));
+  PlainPlans plans = plain_plans(config, options, records, pasted);
+  plans.base.interventions = fixed_;
+  plans.other.interventions = fixed_;
+  if (!reads_site()) {
+    plans.base.record.push_back(kept_at(reads_));
+    plans.other.record.push_back(kept_at(other_reads));
   }
-  base_ = run(model, tokens(), base_plan);
+  if (subject.tapped == nullptr) {
+    for (const Record& record : trunk_records(config, depth_)) add_record(plans.base, record);
+  }
+  base_ = subject.run(tokens(), plans.base);
+  const Model::Impl::Reserved kept(model, bytes_of(base_.cache));
   Run other;
-  if (pairs.paired) other = run(model, tokens_of(pairs_, other_which), other_plan);
+  if (pairs.paired) other = subject.run(tokens_of(pairs_, other_which), plans.other);
   evaluations_ += base_.evaluations + other.evaluations;
-  trunk_ = make_trunk(config, depth_, base_.cache);
-  follower_.emplace(model, trunk_, reads_.positions.to(model.device()));
-  metric_.emplace(options.metric, pairs_, *follower_, range.first);
+  if (subject.tapped == nullptr) {
+    trunk_ = make_trunk(config, depth_, base_.cache);
+    follower_.emplace(model, trunk_, reads_.positions.to(model.device()));
+  }
+  metric_.emplace(options.metric, pairs_, readout(), range.first);
   pasted_ = moved(other.cache, pasted, base_.cache);
 
   if (reads_site()) {
@@ -132,42 +170,64 @@ PatchExperiment::PatchExperiment(const Model& model, const Pairs& pairs, PairRan
     other_metric_ = pairs.paired ? value(other, other_which) : base_metric_;
     return;
   }
-  const auto at_reads = [&](const at::Tensor& stream, const ReadPlan& reads) {
-    return gather_positions(stream, reads.positions.to(stream.device())).unsqueeze(1);
+  const auto at_reads = [&](const Run& run) {
+    return run.cache.at(kept_at(reads_).site, reads_label).unsqueeze(1);
   };
-  const at::Tensor base_stream = at_reads(trunk_.resid_pre.back(), reads_);
-  if (!pairs.paired) {
-    metric_->compare_with(base_stream);
-    base_metric_ = other_metric_ = (*metric_)(base_stream, reads_).squeeze(1).cpu();
-    return;
+  const at::Tensor base_kept = at_reads(base_);
+  const at::Tensor other_kept = pairs.paired ? at_reads(other) : base_kept;
+  metric_->compare_with(base_which_ == Which::clean ? base_kept : other_kept);
+  base_metric_ = (*metric_)(base_kept, reads_).squeeze(1).cpu();
+  other_metric_ =
+      pairs.paired ? (*metric_)(other_kept, other_reads).squeeze(1).cpu() : base_metric_;
+}
+
+// What the metric needs of a run where it is read: the stream before the final norm, or the logits.
+Record PatchExperiment::kept_at(const ReadPlan& reads) const {
+  const Site site{subject_.tapped == nullptr ? Part::resid_final : Part::logits};
+  return {site, reads_label,
+          [positions = reads.positions](const at::Tensor& value, const Tile& tile) {
+            return gather_positions(
+                value, positions.narrow(0, tile.first, value.size(0)).to(value.device()));
+          }};
+}
+
+Readout PatchExperiment::readout() const {
+  if (subject_.tapped != nullptr) {
+    return {.logits = [](const at::Tensor& rows) { return rows; },
+            .logits_of = [](const at::Tensor& rows,
+                            const at::Tensor& ids) { return rows.gather(1, ids); }};
   }
-  const ReadPlan other_reads = read_plan(options.metric, pairs_, other_which);
-  const at::Tensor other_stream = at_reads(other.cache.at({Part::resid_final}), other_reads);
-  metric_->compare_with(base_which_ == Which::clean ? base_stream : other_stream);
-  base_metric_ = (*metric_)(base_stream, reads_).squeeze(1).cpu();
-  other_metric_ = (*metric_)(other_stream, other_reads).squeeze(1).cpu();
+  const Follower& follower = *follower_;
+  return {
+      .logits = [&follower](const at::Tensor& rows) { return follower.logits(rows); },
+      .logits_of = [&follower](const at::Tensor& rows,
+                               const at::Tensor& ids) { return follower.logits_of(rows, ids); }};
+}
+
+Record PatchExperiment::watched() const {
+  return reads_site() ? Record(site(), metric_label, {}) : kept_at(reads_);
+}
+
+at::Tensor PatchExperiment::read_run(const Run& run) const {
+  const Record wanted = watched();
+  const at::Tensor& value = run.cache.at(wanted.site, wanted.label);
+  return reads_site() ? read_site(value) : read(value.unsqueeze(1));
 }
 
 // Edits that are made in every run, their values taken from plain runs.
 void PatchExperiment::make_fixed(Which other) {
   if (options_.with.empty()) return;
-  const ModelConfig& config = model_.config();
-  Plan base_plan = plan_to(depth_, config);
-  Plan other_plan = plan_to(depth_, config);
-  std::vector<Site> pasted;
-  for (const FixedEdit& edit : options_.with) {
-    const bool pastes = Replacements::needs_other(edit.replacement);
-    if (pastes || Replacements::needs_base(edit.replacement))
-      add_record(base_plan, Record(edit.at.site));
-    if (!pastes) continue;
-    add_record(other_plan, Record(edit.at.site));
-    if (std::ranges::count(pasted, edit.at.site) == 0) pasted.push_back(edit.at.site);
-  }
+  const Model& model = subject_.model;
+  const ModelConfig& config = model.config();
+  const PlainPlans plans = fixed_plans(config, options_);
   Run base;
   Cache values;
-  if (!base_plan.record.empty()) base = run(model_, tokens(), base_plan);
-  if (!pasted.empty()) {
-    const Run plain = run(model_, tokens_of(pairs_, other), other_plan);
+  if (!plans.base.record.empty()) base = subject_.run(tokens(), plans.base);
+  const Model::Impl::Reserved kept(model, bytes_of(base.cache));
+  if (!plans.other.record.empty()) {
+    std::vector<Site> pasted;
+    for (const Record& record : plans.other.record) pasted.push_back(record.site);
+    const Run plain = subject_.run(tokens_of(pairs_, other), plans.other);
     values = moved(plain.cache, pasted, base.cache);
     evaluations_ += plain.evaluations;
   }
@@ -227,11 +287,19 @@ std::vector<at::Tensor> PatchExperiment::read_branches(int layer, std::vector<Br
   const at::Tensor& plain = trunk_.resid_pre[static_cast<std::size_t>(last)];
   for (Branch& branch : follower_->advance(layer, last, std::move(branches), evaluations)) {
     const std::int64_t n = branch.stream.size(1);
-    const at::Tensor past = plain.narrow(1, 0, branch.from).unsqueeze(1).expand({-1, n, -1, -1});
-    const at::Tensor whole = at::cat({past, branch.stream}, 2).flatten(0, 1);
-    evaluations += whole.size(0) * whole.size(1);
-    values.push_back(
-        read_site(follower_->blocks(last, depth_, whole, {}, {Record(site())}).at(site())));
+    const std::int64_t at_once = streams_at_once(plain.size(0), plain.size(1));
+    std::vector<at::Tensor> parts;
+    for (std::int64_t first = 0; first < n; first += at_once) {
+      const std::int64_t count = std::min(at_once, n - first);
+      const at::Tensor past =
+          plain.narrow(1, 0, branch.from).unsqueeze(1).expand({-1, count, -1, -1});
+      const at::Tensor whole =
+          at::cat({past, branch.stream.narrow(1, first, count)}, 2).flatten(0, 1);
+      evaluations += whole.size(0) * whole.size(1);
+      parts.push_back(
+          read_site(follower_->blocks(last, depth_, whole, {}, {Record(site())}).at(site())));
+    }
+    values.push_back(at::cat(parts, 1));
   }
   return values;
 }

@@ -8,8 +8,10 @@
 
 #include "experiment/patch_jobs.h"
 #include "experiment/patch_metric.h"
+#include "experiment/patch_routes.h"
 #include "model/follow.h"
 #include "plumb/patch.h"
+#include "plumb/tapped.h"
 
 namespace plumb {
 
@@ -18,14 +20,29 @@ void check_experiment(const Model& model, const Pairs& pairs, const PatchOptions
 
 /// Which run is patched.
 Which base_of(const Pairs& pairs, Direction direction);
-/// Blocks that matter to the metric.
-int depth_of(const PatchOptions& options, const ModelConfig& config);
+
+/// The unpatched run, and the other one, without fixed edits.
+struct PlainPlans {
+  Plan base = {};
+  Plan other = {};
+};
+PlainPlans plain_plans(const ModelConfig& config, const PatchOptions& options,
+                       const std::vector<Record>& records, const std::vector<Site>& pasted);
+/// What the values of fixed edits are read off, before the two.
+PlainPlans fixed_plans(const ModelConfig& config, const PatchOptions& options);
+
+/// What is run: plumb's decoder, or somebody else's forward pass, of which nothing can be left out.
+struct PatchSubject {
+  const Model& model;  ///< of a tapped model, the one that has its sizes
+  const TappedModel* tapped = nullptr;
+  Run run(const Tokens& tokens, const Plan& plan) const;
+};
 
 class PatchExperiment {
  public:
   /// Makes the unpatched run of the pairs in the range, recording `records`, and the other one,
-  /// recording the sites `pasted`.
-  PatchExperiment(const Model& model, const Pairs& pairs, PairRange range,
+  /// recording the sites `pasted`. Of the decoder's, a trunk is kept.
+  PatchExperiment(const PatchSubject& subject, const Pairs& pairs, PairRange range,
                   const PatchOptions& options, const std::vector<Record>& records,
                   const std::vector<Site>& pasted);
   PatchExperiment(const PatchExperiment&) = delete;
@@ -56,6 +73,9 @@ class PatchExperiment {
   /// The metric of branches that enter block `layer`.
   std::vector<at::Tensor> read_branches(int layer, std::vector<Branch> branches,
                                         std::int64_t& evaluations) const;
+  /// The metric of one whole run of the pairs that recorded `watched`, [B, 1].
+  at::Tensor read_run(const Run& run) const;
+  Record watched() const;
   /// The unpatched run's metric for n items.
   at::Tensor unpatched(std::int64_t n) const;
 
@@ -65,9 +85,11 @@ class PatchExperiment {
 
  private:
   void make_fixed(Which other);
+  Record kept_at(const ReadPlan& reads) const;
+  Readout readout() const;
   Cache moved(const Cache& other, const std::vector<Site>& sites, const Cache& own) const;
 
-  const Model& model_;
+  const PatchSubject subject_;
   Pairs pairs_;
   const PatchOptions& options_;
   int depth_;

@@ -100,6 +100,10 @@ std::vector<std::vector<PatchItem>> items_by_layer(const SweepSpec& spec, const 
 
 }  // namespace
 
+std::int64_t streams_at_once(std::int64_t pairs, std::int64_t T) {
+  return std::max<std::int64_t>(1, rows_per_job / (pairs * T));
+}
+
 std::int64_t axis_size(Axis axis, const ModelConfig& config, std::int64_t T) {
   switch (axis) {
     case Axis::position:

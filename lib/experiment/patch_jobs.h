@@ -38,6 +38,9 @@ struct PatchJob {
   std::int64_t rows = 0;  ///< live positions of all its streams
 };
 
+/// Whole sequences [pairs, T] that are run side by side where a job needs all their positions.
+std::int64_t streams_at_once(std::int64_t pairs, std::int64_t T);
+
 /// Entries along the axis of a part's tensor for T positions.
 std::int64_t axis_size(Axis axis, const ModelConfig& config, std::int64_t T);
 

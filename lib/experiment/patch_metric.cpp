@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "experiment/patch_jobs.h"
@@ -13,9 +14,6 @@
 
 namespace plumb {
 namespace {
-
-// Rows of logits held at once: a vocabulary is wide.
-constexpr std::int64_t rows_at_once = 64;
 
 [[noreturn]] void refuse(const Metric& metric, const std::string& what) {
   throw Error(ErrorKind::bad_argument, fmt::format("metric {}: {}", to_string(metric), what));
@@ -167,9 +165,9 @@ ReadPlan read_plan(const Metric& metric, const Pairs& pairs, Which which) {
           .targets = pairs.clean.ids.gather(1, next)};
 }
 
-LogitMetric::LogitMetric(const Metric& metric, const Pairs& pairs, const Follower& follower,
+LogitMetric::LogitMetric(const Metric& metric, const Pairs& pairs, Readout readout,
                          std::int64_t first)
-    : metric_(metric), follower_(follower), first_(first) {
+    : metric_(metric), readout_(std::move(readout)), first_(first) {
   if (!pairs.answered) return;
   rights_ = all_answers(pairs, true);
   wrongs_ = all_answers(pairs, false);
@@ -177,17 +175,17 @@ LogitMetric::LogitMetric(const Metric& metric, const Pairs& pairs, const Followe
 
 void LogitMetric::compare_with(const at::Tensor& clean) {
   if (compares(metric_.kind))
-    clean_log_probs_ = log_probs(follower_.logits(clean.reshape({clean.size(0), clean.size(-1)})));
+    clean_log_probs_ = log_probs(readout_.logits(clean.reshape({clean.size(0), clean.size(-1)})));
 }
 
 // Of single answers, only their rows of the unembedding are read.
-at::Tensor LogitMetric::logit_diff(const at::Tensor& stream, const at::Tensor& pair) const {
-  const at::Tensor right = rights_.to(stream.device()).index_select(0, pair);
-  const at::Tensor wrong = wrongs_.to(stream.device()).index_select(0, pair);
+at::Tensor LogitMetric::logit_diff(const at::Tensor& rows, const at::Tensor& pair) const {
+  const at::Tensor right = rights_.to(rows.device()).index_select(0, pair);
+  const at::Tensor wrong = wrongs_.to(rows.device()).index_select(0, pair);
   const at::Tensor ids = at::cat({right, wrong}, 1);
   const at::Tensor known = ids >= 0;
   const at::Tensor logits =
-      follower_.logits_of(stream, ids.clamp_min(0)).to(at::kDouble).masked_fill(ids < 0, 0.0);
+      readout_.logits_of(rows, ids.clamp_min(0)).to(at::kDouble).masked_fill(ids < 0, 0.0);
   const auto mean = [&](std::int64_t first, std::int64_t count) {
     return logits.narrow(1, first, count).sum(1) /
            known.narrow(1, first, count).to(at::kDouble).sum(1);
@@ -195,12 +193,12 @@ at::Tensor LogitMetric::logit_diff(const at::Tensor& stream, const at::Tensor& p
   return mean(0, right.size(1)) - mean(right.size(1), wrong.size(1));
 }
 
-at::Tensor LogitMetric::of_rows(const at::Tensor& stream, const at::Tensor& pair,
+at::Tensor LogitMetric::of_rows(const at::Tensor& rows, const at::Tensor& pair,
                                 const at::Tensor& target) const {
-  if (metric_.kind == MetricKind::logit_diff) return logit_diff(stream, pair);
-  const at::Tensor logits = follower_.logits(stream);
+  if (metric_.kind == MetricKind::logit_diff) return logit_diff(rows, pair);
+  const at::Tensor logits = readout_.logits(rows);
   const double none = -std::numeric_limits<double>::infinity();
-  const auto rights = [&] { return rights_.to(stream.device()).index_select(0, pair); };
+  const auto rights = [&] { return rights_.to(rows.device()).index_select(0, pair); };
   const auto share = [&](const at::Tensor& answers) {
     return at_ids(log_probs(logits), answers, none).logsumexp({1});
   };
@@ -219,7 +217,7 @@ at::Tensor LogitMetric::of_rows(const at::Tensor& stream, const at::Tensor& pair
     case MetricKind::log_prob: return share(rights());
     case MetricKind::prob: return share(rights()).exp();
     case MetricKind::prob_diff:
-      return share(rights()).exp() - share(wrongs_.to(stream.device()).index_select(0, pair)).exp();
+      return share(rights()).exp() - share(wrongs_.to(rows.device()).index_select(0, pair)).exp();
     case MetricKind::loss: return -log_probs(logits).gather(1, target.unsqueeze(1)).squeeze(1);
     case MetricKind::kl:
       return divergence(clean_log_probs_.index_select(0, pair), log_probs(logits));
@@ -236,23 +234,23 @@ at::Tensor LogitMetric::of_rows(const at::Tensor& stream, const at::Tensor& pair
   throw Error(ErrorKind::internal, "a metric of a site was asked of the logits");
 }
 
-at::Tensor LogitMetric::operator()(const at::Tensor& stream, const ReadPlan& reads) const {
-  const auto B = stream.size(0);
-  const auto n = stream.size(1);
-  const auto P = stream.size(2);
-  const at::Tensor rows = stream.reshape({B * n * P, stream.size(3)});
-  const at::Tensor pair = at::arange(B, stream.options().dtype(at::kLong)).repeat_interleave(n * P);
+at::Tensor LogitMetric::operator()(const at::Tensor& kept, const ReadPlan& reads) const {
+  const auto B = kept.size(0);
+  const auto n = kept.size(1);
+  const auto P = kept.size(2);
+  const at::Tensor rows = kept.reshape({B * n * P, kept.size(3)});
+  const at::Tensor pair = at::arange(B, kept.options().dtype(at::kLong)).repeat_interleave(n * P);
   const at::Tensor target =
-      reads.targets.to(stream.device()).unsqueeze(1).expand({B, n, P}).reshape({-1});
+      reads.targets.to(kept.device()).unsqueeze(1).expand({B, n, P}).reshape({-1});
   std::vector<at::Tensor> values;
-  for (std::int64_t first = 0; first < rows.size(0); first += rows_at_once) {
-    const auto count = std::min(rows_at_once, rows.size(0) - first);
+  for (std::int64_t first = 0; first < rows.size(0); first += metric_rows_at_once) {
+    const auto count = std::min(metric_rows_at_once, rows.size(0) - first);
     values.push_back(of_rows(rows.narrow(0, first, count), pair.narrow(0, first, count),
                              target.narrow(0, first, count)));
   }
   const at::Tensor each = at::cat(values, 0).view({B, n, P});
   if (P == 1) return each.squeeze(2);
-  const at::Tensor weights = reads.weights.to(stream.device()).unsqueeze(1);
+  const at::Tensor weights = reads.weights.to(kept.device()).unsqueeze(1);
   return at::where(weights > 0, each, at::zeros_like(each)).sum(2) / weights.sum(2);
 }
 

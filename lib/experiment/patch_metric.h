@@ -3,7 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "model/follow.h"
+#include <functional>
+
 #include "plumb/patch.h"
 
 namespace plumb {
@@ -27,27 +28,36 @@ ReadPlan read_plan(const Metric& metric, const Pairs& pairs, Which which);
 /// Throws bad_argument if the metric does not fit the model or the pairs.
 void check_metric(const Metric& metric, const Pairs& pairs, const ModelConfig& config);
 
+/// Rows of logits held at once: a vocabulary is wide.
+inline constexpr std::int64_t metric_rows_at_once = 64;
+
+/// Logits of what is kept of a run at the positions that are read: rows [R, width].
+struct Readout {
+  std::function<at::Tensor(const at::Tensor& rows)> logits = {};  ///< [R, vocab]
+  /// Of the given tokens alone: `ids` [R, m] gives [R, m].
+  std::function<at::Tensor(const at::Tensor& rows, const at::Tensor& ids)> logits_of = {};
+};
+
 /// Metrics of the logits.
 class LogitMetric {
  public:
   /// `first`: the number of the first of these pairs, as a custom metric counts them.
-  LogitMetric(const Metric& metric, const Pairs& pairs, const Follower& follower,
-              std::int64_t first);
+  LogitMetric(const Metric& metric, const Pairs& pairs, Readout readout, std::int64_t first);
 
-  /// What metrics that compare distributions compare with: the stream of the unpatched clean run at
-  /// its read positions, [B, 1, 1, d_model].
+  /// What metrics that compare distributions compare with: what is kept of the unpatched clean run
+  /// at its read positions, [B, 1, 1, width].
   void compare_with(const at::Tensor& clean);
 
-  /// Streams before the final norm at the read positions, [B, n, P, d_model], to float64 [B, n].
-  at::Tensor operator()(const at::Tensor& stream, const ReadPlan& reads) const;
+  /// What is kept at the read positions, [B, n, P, width], to float64 [B, n].
+  at::Tensor operator()(const at::Tensor& kept, const ReadPlan& reads) const;
 
  private:
-  at::Tensor of_rows(const at::Tensor& stream, const at::Tensor& pair,
+  at::Tensor of_rows(const at::Tensor& rows, const at::Tensor& pair,
                      const at::Tensor& target) const;
-  at::Tensor logit_diff(const at::Tensor& stream, const at::Tensor& pair) const;
+  at::Tensor logit_diff(const at::Tensor& rows, const at::Tensor& pair) const;
 
   const Metric& metric_;
-  const Follower& follower_;
+  Readout readout_;
   std::int64_t first_;
   at::Tensor rights_ = {};  ///< [B, n] int64, -1 where a pair has fewer
   at::Tensor wrongs_ = {};

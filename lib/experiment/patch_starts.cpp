@@ -13,37 +13,6 @@ namespace plumb {
 
 namespace {
 
-enum class Way { stream, mid, none };
-
-// How a patched site changes the stream: directly, before the block's MLP, or in ways that take
-// the block itself to find out.
-Way way_of(Part part, const ModelConfig& config) {
-  const bool bare = config.norm_place == NormPlace::before;  // the MLP's write meets no norm
-  switch (part) {
-    case Part::embed:
-    case Part::pos_embed:
-    case Part::resid_pre:
-    case Part::resid_post:
-    case Part::mlp_out: return Way::stream;
-    case Part::mlp_pre:
-    case Part::mlp_up:
-    case Part::mlp_post:
-    case Part::expert_out:
-    case Part::shared_out: return bare ? Way::stream : Way::none;
-    case Part::resid_mid:
-    case Part::attn_out:
-    case Part::head_out:
-    case Part::z:
-    case Part::pattern: return Way::mid;
-    case Part::scores: return config.sink_logits ? Way::none : Way::mid;
-    default: return Way::none;
-  }
-}
-
-bool enters_own_block(Part part) {
-  return part == Part::resid_pre || part == Part::embed || part == Part::pos_embed;
-}
-
 std::size_t at_layer(int layer) { return static_cast<std::size_t>(layer); }
 
 const std::vector<std::int64_t>* chosen(Axis axis, const Slice& slice) {
@@ -105,7 +74,9 @@ std::vector<Record> start_records(const std::vector<SweepSpec>& sweeps, const Mo
   };
   for (const Site& site : patched_sites(sweeps, config, depth)) {
     add(site.part, site.layer);
-    if (site.part == Part::scores || site.part == Part::pattern) {
+    const bool reads = site.part == Part::q || site.part == Part::k || site.part == Part::v;
+    if (reads) add(Part::q, site.layer);
+    if (reads || site.part == Part::scores || site.part == Part::pattern) {
       add(Part::z, site.layer);
       if (config.gated_attention) add(Part::z_gate, site.layer);
     }
@@ -119,47 +90,14 @@ std::vector<Record> start_records(const std::vector<SweepSpec>& sweeps, const Mo
 
 PatchStarts::PatchStarts(const Model& model, const Follower& follower, const Trunk& trunk,
                          const Cache& base, const Replacements& replacements,
-                         const std::vector<Intervention>& fixed)
+                         const std::vector<Intervention>& fixed, const PatchRoutes& routes)
     : model_(model),
       follower_(follower),
       trunk_(trunk),
       base_(base),
       replacements_(replacements),
-      fixed_(fixed) {
-  for (const Intervention& edit : fixed) {
-    if (per_layer(edit.site.part)) last_fixed_ = std::max(last_fixed_, edit.site.layer);
-  }
-}
-
-std::vector<std::int64_t> PatchStarts::groups(const std::vector<PatchItem>& items) {
-  std::vector<std::int64_t> counts;
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    if (i == 0 || items[i].from != items[i - 1].from) counts.push_back(0);
-    ++counts.back();
-  }
-  return counts;
-}
-
-bool PatchStarts::has_short_cut(Part part, int layer) const {
-  const bool hides = replacements_.kind() == ReplacementKind::hide;  // it asks where a query stands
-  return layer > last_fixed_ && !hides && way_of(part, model_.config()) != Way::none;
-}
-
-// The last block that has to be run under edits.
-int PatchStarts::last_edited(const SweepSpec& spec, const PatchJob& job) const {
-  int last = std::max(job.layer, last_fixed_);
-  for (const PatchItem& item : job.items) {
-    for (const SlicedSite& site : sites_of(spec, job.layer, item))
-      last = std::max(last, site.site.layer);
-  }
-  return last;
-}
-
-int PatchStarts::entry(const SweepSpec& spec, const PatchJob& job) const {
-  if (spec.sets.empty() && has_short_cut(spec.part, job.layer))
-    return enters_own_block(spec.part) ? job.layer : job.layer + 1;
-  return last_edited(spec, job) + 1;
-}
+      fixed_(fixed),
+      routes_(routes) {}
 
 // The selected entries of the site, unpatched and patched. An axis of which one entry is selected
 // keeps its place, with size 1.
@@ -181,16 +119,21 @@ PatchStarts::Values PatchStarts::values(const SlicedSite& at) const {
   return made;
 }
 
-// Of a [B, T, ...] tensor, the positions that are patched.
+// Of a [B, T, ...] tensor, the positions that a patched site changes within its block.
 at::Tensor PatchStarts::rows(const at::Tensor& whole, const SlicedSite& at) const {
-  return at.slice.positions.empty() ? whole : whole.narrow(1, at.slice.positions.front(), 1);
+  if (at.slice.positions.empty()) return whole;
+  const std::int64_t first = at.slice.positions.front();
+  // Later queries see a key.
+  const bool seen = at.site.part == Part::k || at.site.part == Part::v;
+  return whole.narrow(1, first, seen ? whole.size(1) - first : 1);
 }
 
 // [B, R, d_model] of the stream that leaves the site's block, or enters it.
 at::Tensor PatchStarts::of_stream(const SlicedSite& at) const {
   const Part part = at.site.part;
   const std::size_t layer = at_layer(at.site.layer);
-  const at::Tensor after = rows(trunk_.resid_pre[enters_own_block(part) ? layer : layer + 1], at);
+  const at::Tensor after =
+      rows(trunk_.resid_pre[PatchRoutes::enters_own_block(part) ? layer : layer + 1], at);
   if (part == Part::mlp_pre || part == Part::mlp_up || part == Part::mlp_post)
     return after + neuron_change(at);
   const Values found = values(at);
@@ -227,14 +170,53 @@ at::Tensor PatchStarts::neuron_change(const SlicedSite& at) const {
   return at::linear(change, down);
 }
 
+// Of patched queries, keys or values: z of the heads that read them, [B, R, heads, d_head].
+at::Tensor PatchStarts::attended(const SlicedSite& at) const {
+  const ModelConfig& config = model_.config();
+  const Part part = at.site.part;
+  const std::size_t layer = at_layer(at.site.layer);
+  const std::int64_t group = config.heads / config.kv_heads;
+  std::int64_t first = 0;  // query head
+  std::int64_t heads = config.heads;
+  if (!at.slice.heads.empty()) {
+    heads = part == Part::q ? 1 : group;
+    first = at.slice.heads.front() * heads;
+  }
+  const std::int64_t keys = (heads + group - 1) / group;
+  at::Tensor q = rows(base_.at({Part::q, at.site.layer}), at).narrow(2, first, heads);
+  at::Tensor k = trunk_.k[layer].narrow(2, first / group, keys);
+  at::Tensor v = trunk_.v[layer].narrow(2, first / group, keys);
+  const at::Tensor edited = values(at).edited;
+  const std::int64_t from = at.slice.positions.empty() ? 0 : at.slice.positions.front();
+  if (part == Part::q) {
+    q = edited;
+  } else {
+    at::Tensor& own = part == Part::k ? k : v;
+    own = own.clone();
+    own.narrow(1, from, edited.size(1)).copy_(edited);
+  }
+  return follower_.mixed_alone(at.site.layer, q, k, v, from, first);
+}
+
 // [B, R, H, d_head]
 at::Tensor PatchStarts::edited_z(const SlicedSite& at) const {
   const Part part = at.site.part;
   const Values found = values(at);
   at::Tensor z = rows(base_.at({Part::z, at.site.layer}), at).clone();
+  const bool by_key = part == Part::k || part == Part::v;
+  const std::int64_t heads = by_key ? model_.config().heads / model_.config().kv_heads : 1;
   const auto own = [&](at::Tensor& all) {
-    return at.slice.heads.empty() ? all : all.narrow(2, at.slice.heads.front(), 1);
+    return at.slice.heads.empty() ? all : all.narrow(2, at.slice.heads.front() * heads, heads);
   };
+  if (by_key || part == Part::q) {
+    at::Tensor mixed = attended(at);
+    if (model_.config().gated_attention) {
+      at::Tensor gate = rows(base_.at({Part::z_gate, at.site.layer}), at);
+      mixed = mixed * own(gate);
+    }
+    own(z).copy_(mixed);
+    return z;
+  }
   if (part == Part::z) {
     own(z).copy_(found.edited);
     return z;
@@ -341,30 +323,31 @@ at::Tensor PatchStarts::run_whole(const SweepSpec& spec, int layer, const PatchI
 
 std::vector<Branch> PatchStarts::make(const SweepSpec& spec, const PatchJob& job,
                                       std::int64_t& evaluations) const {
-  const int enter = entry(spec, job);
+  const int enter = routes_.entry(spec, job);
   const at::Tensor& plain = trunk_.resid_pre[at_layer(enter)];
   const std::int64_t T = plain.size(1);
 
   // The changed rows of every item, [B, rows, d_model].
   std::vector<at::Tensor> changed;
-  if (spec.sets.empty() && has_short_cut(spec.part, job.layer)) {
+  if (const Way way = routes_.way(spec, job.layer); way != Way::none) {
     std::vector<SlicedSite> sites;
     for (const PatchItem& item : job.items)
       sites.push_back(sites_of(spec, job.layer, item).front());
-    const bool mid = way_of(spec.part, model_.config()) == Way::mid;
-    for (const SlicedSite& site : sites) changed.push_back(mid ? of_mid(site) : of_stream(site));
-    if (mid) changed = through_mlp(job.layer, sites, changed, evaluations);
+    for (const SlicedSite& site : sites)
+      changed.push_back(way == Way::mid ? of_mid(site) : of_stream(site));
+    if (way == Way::mid) changed = through_mlp(job.layer, sites, changed, evaluations);
   } else {
     const Site leaving{Part::resid_post, enter - 1};
     for (const PatchItem& item : job.items) {
       changed.push_back(run_whole(spec, job.layer, item, enter, leaving, evaluations)
-                            .narrow(1, item.from, T - item.from));
+                            .narrow(1, item.from, T - item.from)
+                            .clone());  // so that the other positions are let go of
     }
   }
 
   std::vector<Branch> branches;
   std::size_t item = 0;
-  for (const std::int64_t n : groups(job.items)) {
+  for (const std::int64_t n : branch_sizes(job.items)) {
     const std::int64_t from = job.items[item].from;
     Branch branch{.from = from,
                   .stream = plain.narrow(1, from, T - from).unsqueeze(1).repeat({1, n, 1, 1})};

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "experiment/patch_jobs.h"
+#include "experiment/patch_routes.h"
 #include "experiment/replacements.h"
 #include "model/follow.h"
 #include "plumb/patch.h"
@@ -25,13 +26,8 @@ class PatchStarts {
  public:
   /// `base` is what the unpatched run recorded, under the `fixed` edits.
   PatchStarts(const Model& model, const Follower& follower, const Trunk& trunk, const Cache& base,
-              const Replacements& replacements, const std::vector<Intervention>& fixed);
-
-  /// The block that the job's branches enter.
-  int entry(const SweepSpec& spec, const PatchJob& job) const;
-
-  /// Items that share their first position, and are neighbours, make one branch: how many each.
-  static std::vector<std::int64_t> groups(const std::vector<PatchItem>& items);
+              const Replacements& replacements, const std::vector<Intervention>& fixed,
+              const PatchRoutes& routes);
 
   /// The branches of the items. Adds what it ran to `evaluations`.
   std::vector<Branch> make(const SweepSpec& spec, const PatchJob& job,
@@ -47,13 +43,12 @@ class PatchStarts {
     at::Tensor plain = {};
     at::Tensor edited = {};
   };
-  bool has_short_cut(Part part, int layer) const;
-  int last_edited(const SweepSpec& spec, const PatchJob& job) const;
   Values values(const SlicedSite& at) const;
   at::Tensor rows(const at::Tensor& whole, const SlicedSite& at) const;
   at::Tensor of_stream(const SlicedSite& at) const;
   at::Tensor of_mid(const SlicedSite& at) const;
   at::Tensor edited_z(const SlicedSite& at) const;
+  at::Tensor attended(const SlicedSite& at) const;
   at::Tensor neuron_change(const SlicedSite& at) const;
   std::vector<at::Tensor> through_mlp(int layer, const std::vector<SlicedSite>& sites,
                                       const std::vector<at::Tensor>& mids,
@@ -65,7 +60,7 @@ class PatchStarts {
   const Cache& base_;
   const Replacements& replacements_;
   const std::vector<Intervention>& fixed_;
-  int last_fixed_ = -1;  ///< last block with a fixed edit
+  const PatchRoutes& routes_;
 };
 
 }  // namespace plumb

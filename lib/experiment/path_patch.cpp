@@ -9,10 +9,12 @@
 #include "experiment/patch_driver.h"
 #include "experiment/patch_starts.h"
 #include "experiment/path_check.h"
+#include "experiment/path_cost.h"
 #include "experiment/path_walk.h"
 #include "experiment/replacements.h"
 #include "model/tap.h"
 #include "plumb/error.h"
+#include "plumb/patch_cost.h"
 
 namespace plumb {
 namespace {
@@ -33,10 +35,10 @@ class PathGroup : public PatchGroup {
  public:
   PathGroup(const Model& model, const Pairs& pairs, PairRange range,
             const std::vector<SweepSpec>& senders, const Paths& paths, const PatchOptions& options,
-            const std::vector<Site>& sites)
+            const std::vector<Site>& sites, const std::vector<Record>& records)
       : senders_(senders),
         paths_(paths),
-        experiment_(model, pairs, range, options, PathWalk::records(sites, paths.via),
+        experiment_({.model = model}, pairs, range, options, records,
                     Replacements::needs_other(options.replacement) ? sites : std::vector<Site>()),
         replacements_(options.replacement, sites, model.config(), experiment_.lengths(),
                       experiment_.base(), experiment_.pasted()),
@@ -49,13 +51,19 @@ class PathGroup : public PatchGroup {
     const SweepSpec& spec = senders_[job.sweep];
     if (job.layer >= experiment_.depth())
       return experiment_.unpatched(static_cast<std::int64_t>(job.items.size())).t();
+    const at::Tensor& plain = experiment_.trunk().resid_pre.front();
+    const std::int64_t most = streams_at_once(plain.size(0), plain.size(1));
     std::vector<at::Tensor> values;
     std::size_t item = 0;
-    for (const std::int64_t n : PatchStarts::groups(job.items)) {
-      std::vector<std::vector<at::Tensor>> arrived;
-      for (std::int64_t i = 0; i < n; ++i, ++item)
-        arrived.push_back(receive(sites_of(spec, job.layer, job.items[item]), evaluations));
-      values.push_back(last_run(arrived, job.items[item - 1].from, evaluations));
+    for (std::int64_t left : branch_sizes(job.items)) {
+      while (left > 0) {
+        const std::int64_t n = std::min(left, most);
+        std::vector<std::vector<at::Tensor>> arrived;
+        for (std::int64_t i = 0; i < n; ++i, ++item)
+          arrived.push_back(receive(sites_of(spec, job.layer, job.items[item]), evaluations));
+        values.push_back(last_run(arrived, job.items[item - 1].from, evaluations));
+        left -= n;
+      }
     }
     return at::cat(values, 1).t();
   }
@@ -127,11 +135,10 @@ class PathGroup : public PatchGroup {
   PathWalk walk_;
 };
 
-}  // namespace
-
-PatchReport path_patch(const Model& model, const Pairs& pairs,
+// An experiment that fits the model. What it is made of must outlive it.
+DrivenExperiment along(const Model& model, const Pairs& pairs,
                        const std::vector<SweepSpec>& senders, const Paths& paths,
-                       const PatchOptions& options, const Progress& progress, const Tiles& tiles) {
+                       const PatchOptions& options) {
   if (senders.empty())
     throw Error(ErrorKind::bad_argument, "expected at least one sweep of senders, got none");
   if (!options.with.empty()) {
@@ -141,25 +148,42 @@ PatchReport path_patch(const Model& model, const Pairs& pairs,
   const ModelConfig& config = model.config();
   for (const SweepSpec& spec : senders) check_sweep(spec, config);
   check_experiment(model, pairs, options);
-  check_paths(model, tokens_of(pairs, base_of(pairs, options.direction)), senders, paths,
-              options.metric);
-  const std::vector<Site> sites = patched_sites(senders, config, depth_of(options, config));
+  const Tokens& tokens = tokens_of(pairs, base_of(pairs, options.direction));
+  check_paths(model, tokens, senders, paths, options.metric);
   const bool direct = !per_layer(paths.receivers.front().site.part);
-  PatchReport report =
-      drive({.model = model,
-             .pairs = pairs,
-             .sweeps = senders,
-             .options = options,
-             .what = words(paths),
-             .naive_runs = 2 * static_cast<std::int64_t>(paths.via.size()) + (direct ? 1 : 2),
-             .make_group =
-                 [&](PairRange range) {
-                   return std::make_unique<PathGroup>(model, pairs, range, senders, paths, options,
-                                                      sites);
-                 }},
-            progress, tiles);
+  DrivenExperiment asked{
+      .model = model,
+      .pairs = pairs,
+      .sweeps = senders,
+      .options = options,
+      .what = words(paths),
+      .naive_runs = 2 * static_cast<std::int64_t>(paths.via.size()) + (direct ? 1 : 2)};
+  asked.sites = patched_sites(senders, config, depth_of(options, config));
+  asked.records = PathWalk::records(asked.sites, paths, config);
+  asked.job_cost = [&, T = tokens.length()](const PatchJob& job, std::int64_t count) {
+    return path_job_cost(model, options, senders[job.sweep], paths, job, count, T);
+  };
+  asked.make_group = [&, sites = asked.sites, records = asked.records](PairRange range) {
+    return std::make_unique<PathGroup>(model, pairs, range, senders, paths, options, sites,
+                                       records);
+  };
+  return asked;
+}
+
+}  // namespace
+
+PatchReport path_patch(const Model& model, const Pairs& pairs,
+                       const std::vector<SweepSpec>& senders, const Paths& paths,
+                       const PatchOptions& options, const Progress& progress, const Tiles& tiles) {
+  PatchReport report = drive(along(model, pairs, senders, paths, options), progress, tiles);
   report.paths = paths;
   return report;
+}
+
+RunCost foresee_path_patch(const Model& model, const Pairs& pairs,
+                           const std::vector<SweepSpec>& senders, const Paths& paths,
+                           const PatchOptions& options) {
+  return foresee_cost(along(model, pairs, senders, paths, options));
 }
 
 }  // namespace plumb

@@ -60,18 +60,35 @@ PathWalk::PathWalk(const Model& model, const Follower& follower, const Trunk& tr
       replacements_(replacements),
       mlps_(mlps) {}
 
-std::vector<Record> PathWalk::records(const std::vector<Site>& senders,
-                                      const std::vector<std::vector<SlicedSite>>& via) {
+std::vector<Record> PathWalk::records(const std::vector<Site>& senders, const Paths& paths,
+                                      const ModelConfig& config) {
   std::vector<Record> records;
   const auto add = [&](Site site) {
     if (std::ranges::none_of(records, [&](const Record& known) { return known.site == site; }))
       records.emplace_back(site);
   };
   for (const Site& site : senders) add(site);
-  for (const auto& hop : via) {
-    for (const SlicedSite& node : hop) add({Part::z, node.site.layer});
+  const auto add_mlps = [&](const std::vector<SlicedSite>& receivers) {
+    if (paths.mlps != PathMlps::recomputed) return;
+    for (int layer = 0; layer <= last_mlp_read(receivers, config); ++layer)
+      add({Part::mlp_out, layer});
+  };
+  for (const auto& hop : paths.via) {
+    add_mlps(hop);
+    for (const SlicedSite& node : hop)
+      add({node.site.part == Part::mlp_in ? Part::mlp_out : Part::z, node.site.layer});
   }
+  add_mlps(paths.receivers);
   return records;
+}
+
+int PathWalk::last_mlp_read(const std::vector<SlicedSite>& receivers, const ModelConfig& config) {
+  int last = -1;
+  for (const SlicedSite& receiver : receivers) {
+    const int layer = per_layer(receiver.site.part) ? receiver.site.layer : config.layers;
+    last = std::max(last, receiver.site.part == Part::resid_post ? layer : layer - 1);
+  }
+  return last;
 }
 
 at::Tensor PathWalk::base_rows(Site site, const Changes& span) const {
@@ -96,8 +113,10 @@ at::Tensor PathWalk::written_by_heads(int layer, const at::Tensor& z) const {
       .view({z.size(0), z.size(1), -1});
 }
 
-at::Tensor PathWalk::written_by_mlp(int layer, const at::Tensor& stream) const {
-  return follower_.mlp_out(layer, stream.reshape({-1, stream.size(2)})).view(stream.sizes());
+// What the MLP writes when it reads the stream, less what it writes.
+at::Tensor PathWalk::mlp_change(int layer, const at::Tensor& stream, const Changes& span) const {
+  return follower_.mlp_out(layer, stream.reshape({-1, stream.size(2)})).view(stream.sizes()) -
+         base_rows({Part::mlp_out, layer}, span);
 }
 
 Changes PathWalk::send(const std::vector<SlicedSite>& senders) const {
@@ -140,13 +159,10 @@ std::vector<at::Tensor> PathWalk::arrive(const Changes& changes,
                                          std::int64_t& evaluations) const {
   const ModelConfig& config = model_.config();
   std::vector<at::Tensor> arrived(receivers.size());
-  int last = 0;       // block
-  int last_mlp = -1;  // whose write is read
-  for (const SlicedSite& receiver : receivers) {
-    const int layer = per_layer(receiver.site.part) ? receiver.site.layer : config.layers;
-    last = std::max(last, layer);
-    last_mlp = std::max(last_mlp, receiver.site.part == Part::resid_post ? layer : layer - 1);
-  }
+  const int last_mlp = last_mlp_read(receivers, config);
+  int last = 0;  // block
+  for (const SlicedSite& receiver : receivers)
+    last = std::max(last, per_layer(receiver.site.part) ? receiver.site.layer : config.layers);
   at::Tensor sent = changes.embed;  // what the stream holds more than the unpatched one
   const auto give = [&](int layer, const auto& takes, const at::Tensor& plain) {
     if (!sent.defined()) return;
@@ -181,8 +197,8 @@ std::vector<at::Tensor> PathWalk::arrive(const Changes& changes,
       add_to(sent, found->second);
     } else if (mlps_ == PathMlps::recomputed && read_by_mlp.defined() && layer <= last_mlp) {
       const at::Tensor plain = narrowed(config.parallel ? pre : mid, changes);
-      sent = sent + (written_by_mlp(layer, plain + read_by_mlp) - written_by_mlp(layer, plain));
-      evaluations += 2 * plain.size(0) * plain.size(1);
+      sent = sent + mlp_change(layer, plain + read_by_mlp, changes);
+      evaluations += plain.size(0) * plain.size(1);
     }
     give(
         layer, [](Part part) { return part == Part::resid_post; },
@@ -217,10 +233,9 @@ Changes PathWalk::pass_on(const Changes& changes, const std::vector<SlicedSite>&
       const Plan plan{.interventions = {shifted}};
       const plumb::Tile tile{};
       const at::Tensor read = Tap(plan, tile, plain.size(0)).edit(nodes[i].site, plain);
-      evaluations += 2 * plain.size(0) * plain.size(1);
+      evaluations += plain.size(0) * plain.size(1);
       at::Tensor change = at::zeros({plain.size(0), made.count, plain.size(2)}, plain.options());
-      change.narrow(1, 0, changes.count)
-          .copy_(written_by_mlp(layer, read) - written_by_mlp(layer, plain));
+      change.narrow(1, 0, changes.count).copy_(mlp_change(layer, read, changes));
       add_to(made.mlp[layer], change);
       continue;
     }

@@ -29,8 +29,10 @@ class PathWalk {
   PathWalk(const Model& model, const Follower& follower, const Trunk& trunk, const Cache& base,
            const Replacements& replacements, PathMlps mlps);
 
-  static std::vector<Record> records(const std::vector<Site>& senders,
-                                     const std::vector<std::vector<SlicedSite>>& via);
+  static std::vector<Record> records(const std::vector<Site>& senders, const Paths& paths,
+                                     const ModelConfig& config);
+  /// The last block whose MLP's write reaches one of these, -1 = none.
+  static int last_mlp_read(const std::vector<SlicedSite>& receivers, const ModelConfig& config);
 
   /// What the senders write, patched, less what they write.
   Changes send(const std::vector<SlicedSite>& senders) const;
@@ -49,7 +51,7 @@ class PathWalk {
 
  private:
   at::Tensor written_by_heads(int layer, const at::Tensor& z) const;
-  at::Tensor written_by_mlp(int layer, const at::Tensor& stream) const;
+  at::Tensor mlp_change(int layer, const at::Tensor& stream, const Changes& span) const;
   at::Tensor edited_rows(const std::vector<SlicedSite>& sites, const Changes& span) const;
   at::Tensor base_rows(Site site, const Changes& span) const;
 

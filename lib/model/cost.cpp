@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "model/block_cost.h"
 #include "model/decoder.h"
 #include "model/model_impl.h"
 #include "model/tiling.h"
@@ -32,43 +33,6 @@ void add_block(const ModelConfig& config, int layer, bool mlp, RunCost& cost) {
   cost.weight_bytes += block;
 }
 
-class Shapes {
- public:
-  Shapes(const ModelConfig& config, std::int64_t batch, std::int64_t length)
-      : config_(config), B_(batch), T_(length) {}
-
-  std::int64_t rows() const { return B_ * T_; }
-
-  // Elements that live at the same time within a block: while attention, and while the MLP works.
-  std::int64_t attention(bool head_out) const {
-    const std::int64_t heads = config_.heads * std::int64_t{config_.d_head};
-    const std::int64_t keys = config_.kv_heads * std::int64_t{config_.d_head};
-    const std::int64_t scores = 2 * config_.heads * T_;
-    const std::int64_t writes = head_out ? 2 * config_.heads * std::int64_t{config_.d_model} : 0;
-    return rows() * (3 * std::int64_t{config_.d_model} +
-                     std::max(4 * heads + 4 * keys + scores, 2 * heads + writes)) +
-           T_ * T_;
-  }
-  std::int64_t mlp(int layer, bool expert_out) const {
-    const std::int64_t d = config_.d_model;
-    if (!is_sparse(config_, layer)) {
-      return rows() * (5 * d + (config_.gated_mlp ? 3 : 2) * std::int64_t{config_.d_mlp});
-    }
-    const Experts& experts = config_.experts;
-    const std::int64_t visits = expert_out ? experts.count : experts.per_token;
-    const std::int64_t width = std::max(experts.width, experts.shared_width);
-    return rows() * (6 * d + 4 * experts.count + visits * d + 3 * width);
-  }
-  std::int64_t logits() const {
-    return rows() * (3 * std::int64_t{config_.d_model} + config_.vocab);
-  }
-
- private:
-  const ModelConfig& config_;
-  std::int64_t B_;
-  std::int64_t T_;
-};
-
 bool records(const Plan& plan, Part part, int layer) {
   return std::ranges::any_of(plan.record, [&](const Record& r) {
     return r.site == Site{part, layer};
@@ -76,6 +40,26 @@ bool records(const Plan& plan, Part part, int layer) {
 }
 
 }  // namespace
+
+std::int64_t attention_elements(const ModelConfig& config, std::int64_t rows, std::int64_t scores,
+                                bool head_out) {
+  const std::int64_t heads = config.heads * std::int64_t{config.d_head};
+  const std::int64_t keys = config.kv_heads * std::int64_t{config.d_head};
+  const std::int64_t writes = head_out ? 2 * config.heads * std::int64_t{config.d_model} : 0;
+  return 3 * rows * config.d_model +
+         std::max(rows * 4 * (heads + keys) + scores, rows * (2 * heads + writes));
+}
+
+std::int64_t mlp_elements(const ModelConfig& config, int layer, std::int64_t rows,
+                          bool expert_out) {
+  const std::int64_t d = config.d_model;
+  if (!is_sparse(config, layer))
+    return rows * (5 * d + (config.gated_mlp ? 3 : 2) * std::int64_t{config.d_mlp});
+  const Experts& experts = config.experts;
+  const std::int64_t visits = expert_out ? experts.count : experts.per_token;
+  const std::int64_t width = std::max(experts.width, experts.shared_width);
+  return rows * (6 * d + 4 * experts.count + visits * d + 3 * width);
+}
 
 std::vector<std::int64_t> shape_of(const ModelConfig& config, std::int64_t batch,
                                    std::int64_t length, const SlicedSite& site) {
@@ -135,11 +119,16 @@ RunCost foresee(const Model& model, std::int64_t batch, std::int64_t length, con
   const Tiling tiling(batch, length, plan.gradients);
   const std::int64_t part = tiling.tiles_in(sequences);
   const std::int64_t tiles = std::min(part, tiling.count());
-  const Shapes tile(config, std::min(tiling.size(), batch), length);
-  std::int64_t most = logits ? tile.logits() : 0;
+  const std::int64_t rows = std::min(tiling.size(), batch) * length;
+  std::int64_t most =
+      logits ? rows * (3 * std::int64_t{config.d_model} + std::int64_t{config.vocab}) : 0;
   for (int layer = first; layer < last; ++layer) {
-    most = std::max({most, tile.attention(records(plan, Part::head_out, layer)),
-                     tile.mlp(layer, records(plan, Part::expert_out, layer))});
+    const std::int64_t scores = 2 * rows * config.heads * length;
+    most =
+        std::max({most,
+                  attention_elements(config, rows, scores, records(plan, Part::head_out, layer)) +
+                      length * length,
+                  mlp_elements(config, layer, rows, records(plan, Part::expert_out, layer))});
   }
   // A reduction may need as much again as what it reads.
   std::int64_t reduced = 0;
@@ -151,7 +140,7 @@ RunCost foresee(const Model& model, std::int64_t batch, std::int64_t length, con
   }
   most += reduced;
   const std::int64_t together = std::min<std::int64_t>(tiles, model.threads());
-  const Shapes whole(config, std::min(tiles * tiling.size(), batch), length);
+  const std::int64_t whole_rows = std::min(tiles * tiling.size(), batch) * length;
   std::int64_t recorded = 0;
   for (const Record& record : plan.record) {
     if (record.reduce) continue;
@@ -159,9 +148,9 @@ RunCost foresee(const Model& model, std::int64_t batch, std::int64_t length, con
     recorded += elements(shape_of(config, sequences_together, length, {record.site, record.where}));
   }
   const std::int64_t joined = tiles > 1 ? recorded : 0;
-  cost.activation_bytes = bytes * (most * together + whole.rows() * config.d_model + joined);
+  cost.activation_bytes = bytes * (most * together + whole_rows * config.d_model + joined);
   cost.result_bytes = recorded;
-  if (plan.logits == Logits::all && !plan.until) cost.result_bytes += whole.rows() * config.vocab;
+  if (plan.logits == Logits::all && !plan.until) cost.result_bytes += whole_rows * config.vocab;
   cost.result_bytes *= bytes;
   return cost;
 }

@@ -8,6 +8,7 @@
 #include "core/precision.h"
 #include "model/branch_rows.h"
 #include "model/mlp.h"
+#include "model/model_impl.h"
 
 namespace plumb {
 
@@ -135,6 +136,18 @@ at::Tensor Follower::read_as(Part part, int layer, const at::Tensor& stream,
   const at::Tensor in = rows.attention().read(layer, stream, Part::q_in, true);
   return part == Part::v ? rows.attention().values(layer, in)
                          : rows.attention().queries_or_keys(layer, in, part == Part::q);
+}
+
+at::Tensor Follower::mixed_alone(int layer, const at::Tensor& q, const at::Tensor& k,
+                                 const at::Tensor& v, std::int64_t from, std::int64_t head) const {
+  const DecoderInputs made = inputs();
+  Rows rows(made, q);
+  at::Tensor bias = rows.attention().score_bias(layer, positions_.size(0), q);
+  if (bias.dim() == 3) bias = bias.narrow(0, head, q.size(2));
+  const at::Tensor none = k.narrow(1, 0, 0);
+  return mix(rows.attention(), layer, q.contiguous().unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1),
+             none, none, bias.narrow(-2, from, q.size(1)))
+      .squeeze(1);
 }
 
 Cache Follower::blocks(int layer, int until, const at::Tensor& stream,
@@ -321,8 +334,8 @@ at::Tensor Follower::logits(const at::Tensor& stream) const {
 at::Tensor Follower::logits_of(const at::Tensor& stream, const at::Tensor& ids) const {
   const DecoderInputs made = inputs();
   Rows rows(made, stream);
-  const at::Tensor directions = model_.weight(Weight::unembed)
-                                    .index_select(0, ids.reshape({-1}))
+  const at::Tensor directions = model_.impl()
+                                    .rows(Weight::unembed, ids.reshape({-1}))
                                     .view({ids.size(0), ids.size(1), stream.size(-1)});
   const at::Tensor normed = widened(final_norm(stream)).unsqueeze(2);
   return rows.pass().soft_cap(at::bmm(widened(directions), normed).squeeze(2),

@@ -47,6 +47,11 @@ class Follower {
   /// q, k or v [n, R, heads, d_head] of the stream [n, R, d_model] that attention reads at the
   /// positions from `from` on.
   at::Tensor read_as(Part part, int layer, const at::Tensor& stream, std::int64_t from) const;
+  /// z [B, Q, H, d_head] of queries [B, Q, H, d_head] at the positions from `from` on, of the heads
+  /// from `head` on, over all positions of the key heads that these read, k and v [B, T, K,
+  /// d_head]. Not of models with sink logits.
+  at::Tensor mixed_alone(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                         std::int64_t from, std::int64_t head) const;
   /// Runs blocks `layer` to before `until` on whole sequences under edits of their sites, and
   /// returns what was recorded. `stream` [n, T, d_model] enters the first of them.
   Cache blocks(int layer, int until, const at::Tensor& stream, std::vector<Intervention> edits,

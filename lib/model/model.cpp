@@ -66,7 +66,9 @@ Model::Impl::Impl(const ModelConfig& whole, Source source_, std::string name_,
       options(options_),
       base_bytes(resident_bytes()),
       store(config, static_cast<std::int64_t>(at::elementSize(options_.dtype)),
-            [this](Weight weight, int layer, int expert) { return read(weight, layer, expert); }) {
+            [this](Weight weight, int layer, int expert) { return read(weight, layer, expert); }),
+      embed_rows_([this](const auto& ids) { return read_rows(Weight::embed, ids); }),
+      unembed_rows_([this](const auto& ids) { return read_rows(Weight::unembed, ids); }) {
   check_arithmetic(options.dtype, options.device);
   if (options.threads < 0) {
     throw Error(
@@ -100,50 +102,30 @@ at::Tensor Model::Impl::read(Weight weight, int layer, int expert) const {
                           : checkpoint->read_expert(weight, layer, expert, options.dtype));
 }
 
-at::Tensor Model::Impl::rows(const at::Tensor& ids) const {
-  const at::Tensor here = ids.cpu().contiguous();
-  const auto* id = here.data_ptr<std::int64_t>();
-  const std::lock_guard guard(rows_mutex_);
-  std::vector<std::int64_t> fresh;
-  std::vector<std::int64_t> places(static_cast<std::size_t>(here.numel()));
-  for (std::size_t i = 0; i < places.size(); ++i) {
-    const auto [known, is_new] = row_of_.emplace(id[i], static_cast<std::int64_t>(row_of_.size()));
-    if (is_new) fresh.push_back(id[i]);
-    places[i] = known->second;
-  }
-  if (!fresh.empty()) {
-    try {
-      const at::Tensor read = place(checkpoint->read_rows(Weight::embed, fresh, options.dtype));
-      const auto known = static_cast<std::int64_t>(row_of_.size()) - read.size(0);
-      if (!rows_.defined() || rows_.size(0) < known + read.size(0)) {
-        // Twice as many, so that rows are not copied again with every few that come.
-        const at::Tensor larger =
-            at::empty({2 * (known + read.size(0)), read.size(1)}, read.options());
-        if (known > 0) larger.narrow(0, 0, known).copy_(rows_.narrow(0, 0, known));
-        rows_ = larger;
-      }
-      rows_.narrow(0, known, read.size(0)).copy_(read);
-    } catch (...) {
-      for (const std::int64_t unread : fresh) row_of_.erase(unread);
-      throw;
-    }
-  }
-  return rows_.index_select(0, at::tensor(places, at::kLong).to(rows_.device()));
+at::Tensor Model::Impl::rows(Weight weight, const at::Tensor& ids) const {
+  if (weight == Weight::unembed && config.tied) weight = Weight::embed;
+  RowCache& cache = weight == Weight::embed ? embed_rows_ : unembed_rows_;
+  const at::Tensor table = checkpoint ? store.find(weight, 0) : store.get(weight, 0);
+  if (!table.defined()) return cache.get(ids);
+  cache.forget();
+  return at::embedding(table, ids);
 }
 
-void Model::Impl::forget_rows() const {
-  const std::lock_guard guard(rows_mutex_);
-  row_of_.clear();
-  rows_ = at::Tensor();
+at::Tensor Model::Impl::read_rows(Weight weight, const std::vector<std::int64_t>& ids) const {
+  return place(checkpoint->read_rows(weight, ids, options.dtype));
+}
+
+std::int64_t Model::Impl::program_bytes() const {
+  std::call_once(base_found_, [this] {
+    base_bytes = std::max<std::int64_t>(base_bytes, resident_bytes() - store.held());
+  });
+  return base_bytes + overhead_bytes;
 }
 
 Model::Impl::Fit Model::Impl::make_room(const RunCost& cost) const {
   if (options.memory == 0 || !checkpoint) return Fit::all;
-  std::call_once(base_found_, [this] {
-    base_bytes = std::max<std::int64_t>(base_bytes, resident_bytes() - store.held());
-  });
-  const std::int64_t program = base_bytes + overhead_bytes;
-  const std::int64_t others = program + cost.activation_bytes + cost.result_bytes;
+  const std::int64_t program = program_bytes();
+  const std::int64_t others = program + reserved + cost.activation_bytes + cost.result_bytes;
   const std::int64_t room = options.memory - others;
   if (room < cost.tensor_bytes) {
     constexpr double giga = 1e9;
@@ -154,7 +136,7 @@ Model::Impl::Fit Model::Impl::make_room(const RunCost& cost) const {
                     "shorter sequences",
                     static_cast<double>(options.memory) / giga,
                     static_cast<double>(cost.tensor_bytes) / giga,
-                    static_cast<double>(cost.activation_bytes + cost.result_bytes) / giga,
+                    static_cast<double>(others - program) / giga,
                     static_cast<double>(program) / giga));
   }
   store.keep_to(room);
@@ -201,15 +183,9 @@ at::Tensor Model::weight(Weight weight, int layer) const {
 }
 
 at::Tensor Model::embed(const at::Tensor& ids) const {
-  const at::Tensor table =
-      impl_->checkpoint ? impl_->store.find(Weight::embed, 0) : weight(Weight::embed);
-  if (table.defined()) {
-    impl_->forget_rows();
-    return at::embedding(table, ids);
-  }
   std::vector<std::int64_t> shape = ids.sizes().vec();
   shape.push_back(impl_->config.d_model);
-  return impl_->rows(ids.reshape({-1})).view(shape);
+  return impl_->rows(Weight::embed, ids.reshape({-1})).view(shape);
 }
 
 at::Tensor Model::expert_weight(Weight weight, int layer, int expert) const {

@@ -135,8 +135,10 @@ class BatchRun {
   }
 
   // Threads never share the work of one tile of several.
-  void each(std::size_t count, const std::function<void(std::size_t)>& work) const {
-    const int threads = count == 1 && tiling_.count() > 1 ? 1 : model_.threads();
+  void each(std::size_t count, const std::function<void(std::size_t)>& work,
+            bool in_turn = false) const {
+    const bool alone = in_turn && count > 1;
+    const int threads = alone || (count == 1 && tiling_.count() > 1) ? 1 : model_.threads();
     parallel_pieces(static_cast<std::int64_t>(count), threads, [&](std::int64_t index) {
       const c10::AutoGradMode gradients(plan_.gradients);
       work(static_cast<std::size_t>(index));
@@ -164,8 +166,18 @@ class BatchRun {
     group.caches[index] = piece.tap.take();
   }
 
+  WeightStore::Route route() const {
+    const auto [from, to] = blocks_of(inputs_);
+    return {.first = from,
+            .last = to,
+            .mlp = !ends_with_attention(plan_, to - 1),
+            .logits = !plan_.until && needs_logits(plan_)};
+  }
+
   void tile_by_tile(Group& group) const {
     const auto [from, to] = blocks_of(inputs_);
+    // Of a single position queries and keys are not read.
+    if (model_.impl().checkpoint && tokens_.length() > 1) model_.impl().store.read_ahead(route());
     each(group.caches.size(), [&, from = from, to = to](std::size_t index) {
       const auto piece = begin(group.first + static_cast<std::int64_t>(index));
       for (int layer = from; layer < to; ++layer) piece->pass.block(layer);
@@ -179,11 +191,7 @@ class BatchRun {
     WeightStore& store = model_.impl().store;
     const auto [from, to] = blocks_of(inputs_);
     // Tiles that do not share a block go their own ways.
-    if (fit == Fit::block || group.caches.size() == 1)
-      store.read_ahead({.first = from,
-                        .last = to,
-                        .mlp = !ends_with_attention(plan_, to - 1),
-                        .logits = !plan_.until && needs_logits(plan_)});
+    if (fit == Fit::block || group.caches.size() == 1) store.read_ahead(route());
     std::vector<std::unique_ptr<Piece>> pieces(group.caches.size());
     each(pieces.size(), [&](std::size_t index) {
       pieces[index] = begin(group.first + static_cast<std::int64_t>(index));
@@ -191,7 +199,10 @@ class BatchRun {
     for (int layer = from; layer < to; ++layer) {
       std::optional<WeightStore::Hold> hold;
       if (fit == Fit::block) hold.emplace(store, layer);
-      each(pieces.size(), [&](std::size_t index) { pieces[index]->pass.block(layer); });
+      // One after another where there is room for a single weight alone.
+      each(
+          pieces.size(), [&](std::size_t index) { pieces[index]->pass.block(layer); },
+          fit == Fit::tensor);
     }
     const WeightStore::Hold hold(store, model_.config().layers);
     each(pieces.size(), [&](std::size_t index) {

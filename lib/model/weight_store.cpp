@@ -31,6 +31,14 @@ WeightStore::WeightStore(const ModelConfig& config, std::int64_t element_bytes, 
   const auto experts = static_cast<std::size_t>(config.experts.count);
   slots_ = std::vector<Slot>(layers * (kinds + kinds_of_experts * experts));
   holds_ = std::vector<int>(layers + 1, 0);
+  of_block_.resize(layers);
+  for (int layer = 0; layer < config.layers; ++layer) {
+    for (const Weight weight : all_weights()) {
+      const Key key{weight, layer};
+      if (is_per_layer(weight) && !is_per_expert(weight) && bytes_of(key) > 0)
+        of_block_[static_cast<std::size_t>(layer)].push_back(key);
+    }
+  }
 }
 
 WeightStore::~WeightStore() {
@@ -130,7 +138,10 @@ at::Tensor WeightStore::get(Weight weight, int layer, int expert) {
   const Key key{weight, layer, expert};
   std::unique_lock lock(mutex_);
   Slot& slot = slots_[index(key)];
-  changed_.wait(lock, [&] { return slot.state != State::loading; });
+  while (slot.state == State::loading) {
+    // Under a bound, only the thread that reads ahead has stored bytes mapped beside a run's own.
+    if (most_ > 0 || !read_next(lock)) changed_.wait(lock);
+  }
   if (slot.state == State::empty) {
     make_room(bytes_of(key), false);
     load(key, slot, lock);
@@ -175,19 +186,38 @@ void WeightStore::read_ahead(const Route& route) {
     wanted_.clear();
     reached_ = route.first;
     const auto want = [&](const Key& key) {
-      if (bytes_of(key) > 0) wanted_.push_back(key);
+      if (slots_[index(key)].state == State::empty) wanted_.push_back(key);
     };
     for (int layer = route.first; layer < route.last; ++layer) {
-      for (const Weight weight : all_weights()) {
-        if (!is_per_layer(weight) || is_per_expert(weight)) continue;
-        if (weight >= Weight::ln2 && layer + 1 == route.last && !route.mlp) continue;
-        want({weight, layer});
+      const bool mlp = layer + 1 < route.last || route.mlp;
+      for (const Key& key : of_block_[static_cast<std::size_t>(layer)]) {
+        if (mlp || key.weight < Weight::ln2) want(key);
       }
     }
     if (route.logits) want({config_.tied ? Weight::embed : Weight::unembed, 0});
+    if (wanted_.empty()) return;
     if (!reader_.joinable()) reader_ = std::thread([this] { read_wanted(); });
   }
   changed_.notify_all();
+}
+
+/// Reads the first weight that is wanted and not here; false if there is none for now.
+bool WeightStore::read_next(std::unique_lock<std::mutex>& lock) {
+  while (!wanted_.empty() && wanted_.front().layer <= reached_ + 1) {
+    const Key key = wanted_.front();
+    Slot& slot = slots_[index(key)];
+    if (slot.state == State::empty && !make_room(bytes_of(key), true)) return false;
+    wanted_.pop_front();
+    if (slot.state != State::empty) continue;
+    try {
+      load(key, slot, lock);
+    } catch (...) {
+      // Whoever needs the weight meets the same failure and can say so.
+      wanted_.clear();
+    }
+    return true;
+  }
+  return false;
 }
 
 void WeightStore::read_wanted() {
@@ -195,22 +225,9 @@ void WeightStore::read_wanted() {
   constexpr std::chrono::milliseconds pause(2);
   std::unique_lock lock(mutex_);
   while (!ending_) {
+    if (read_next(lock)) continue;
     if (wanted_.empty() || wanted_.front().layer > reached_ + 1) {
       changed_.wait(lock);
-      continue;
-    }
-    const Key key = wanted_.front();
-    Slot& slot = slots_[index(key)];
-    if (slot.state != State::empty) {
-      wanted_.pop_front();
-    } else if (make_room(bytes_of(key), true)) {
-      wanted_.pop_front();
-      try {
-        load(key, slot, lock);
-      } catch (...) {
-        // Whoever needs the weight meets the same failure and can say so.
-        wanted_.clear();
-      }
     } else {
       changed_.wait_for(lock, pause);
     }

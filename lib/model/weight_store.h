@@ -59,8 +59,8 @@ class WeightStore {
     bool logits = false;
   };
   /// Reads it on a thread of its own, experts excepted, as far as there is room and at most one
-  /// block ahead of what was asked for, until the next route is given. A failure shows when `get`
-  /// meets it again.
+  /// block ahead of what was asked for, until the next route is given; who waits for a weight that
+  /// another thread reads helps. A failure shows when `get` meets it again.
   void read_ahead(const Route& route);
 
  private:
@@ -82,6 +82,7 @@ class WeightStore {
   std::int64_t bytes_of(const Key& key) const;
   bool make_room(std::int64_t bytes, bool ahead);
   void load(const Key& key, Slot& slot, std::unique_lock<std::mutex>& lock);
+  bool read_next(std::unique_lock<std::mutex>& lock);
   void read_wanted();
 
   const ModelConfig config_;
@@ -89,8 +90,9 @@ class WeightStore {
   const Read read_;
   mutable std::mutex mutex_ = {};
   std::condition_variable changed_ = {};
-  std::vector<Slot> slots_ = {};  ///< [layer][kind], then [layer][kind][expert]
-  std::vector<int> holds_ = {};   ///< of each block, then of what lies outside
+  std::vector<Slot> slots_ = {};                 ///< [layer][kind], then [layer][kind][expert]
+  std::vector<std::vector<Key>> of_block_ = {};  ///< that a block has, experts excepted
+  std::vector<int> holds_ = {};                  ///< of each block, then of what lies outside
   std::int64_t most_ = 0;
   std::int64_t held_ = 0;
   std::int64_t dropped_ = 0;  ///< bytes since memory was last given back

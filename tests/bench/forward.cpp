@@ -1,6 +1,8 @@
 // Seconds of a plain forward pass: plumb_bench_forward MODEL BxT [BxT ...] [--threads N]
+// [--patched]
 //
-// Prints one JSON object like peer_forward.py's, measured the same way on the same ids.
+// Prints one JSON object like peer_forward.py's, measured the same way on the same ids. With
+// --patched instead how much longer a forward pass takes in which one value is patched.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -47,20 +49,32 @@ Shape parse_shape(std::string_view text) {
   return {parse_count(text.substr(0, cross)), parse_count(text.substr(cross + 1))};
 }
 
+// peer_forward.py makes the same ids.
+plumb::Tokens tokens_of(const plumb::Model& model, Shape shape) {
+  return {.ids = at::arange(shape.batch * shape.length, at::kLong)
+                     .mul(7919)
+                     .add(13)
+                     .remainder(model.config().vocab)
+                     .view({shape.batch, shape.length})};
+}
+
+template <class Work>
+double seconds(const Work& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double median_of(std::vector<double> times) {
+  std::sort(times.begin(), times.end());
+  const auto middle = times.size() / 2;
+  return times.size() % 2 == 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2;
+}
+
 nlohmann::json measure(const plumb::Model& model, Shape shape) {
-  // peer_forward.py makes the same ids.
-  const auto count = shape.batch * shape.length;
-  const plumb::Tokens tokens{.ids = at::arange(count, at::kLong)
-                                        .mul(7919)
-                                        .add(13)
-                                        .remainder(model.config().vocab)
-                                        .view({shape.batch, shape.length})};
+  const plumb::Tokens tokens = tokens_of(model, shape);
   at::Tensor logits;
-  const auto once = [&] {
-    const auto start = std::chrono::steady_clock::now();
-    logits = plumb::run(model, tokens).logits;
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  };
+  const auto once = [&] { return seconds([&] { logits = plumb::run(model, tokens).logits; }); };
   once();
   once();
   std::vector<double> times;
@@ -69,10 +83,6 @@ nlohmann::json measure(const plumb::Model& model, Shape shape) {
     times.push_back(once());
     total += times.back();
   }
-  std::sort(times.begin(), times.end());
-  const auto middle = times.size() / 2;
-  const double median =
-      times.size() % 2 == 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2;
   const at::Tensor last = logits[0][-1].to(at::kDouble);
   std::vector<double> head(4);
   for (std::size_t i = 0; i < head.size(); ++i) {
@@ -81,20 +91,61 @@ nlohmann::json measure(const plumb::Model& model, Shape shape) {
   return {{"model", model.name()},
           {"batch", shape.batch},
           {"length", shape.length},
-          {"median_s", median},
-          {"min_s", times.front()},
-          {"max_s", times.back()},
+          {"median_s", median_of(times)},
+          {"min_s", *std::min_element(times.begin(), times.end())},
+          {"max_s", *std::max_element(times.begin(), times.end())},
           {"runs", times.size()},
           {"check", {{"argmax", last.argmax().item<std::int64_t>()}, {"logits", head}}}};
+}
+
+// One value of the middle block put into a whole pass, each in turn with the plain pass, so that
+// both meet the same machine.
+nlohmann::json measure_patched(const plumb::Model& model, Shape shape) {
+  const plumb::Tokens tokens = tokens_of(model, shape);
+  const int layer = model.config().layers / 2;
+  const std::vector<plumb::SlicedSite> sites = {
+      {{plumb::Part::resid_pre, layer}, {.positions = {1}}},
+      {{plumb::Part::attn_out, layer}, {.positions = {1}}},
+      {{plumb::Part::mlp_out, layer}, {.positions = {1}}},
+      {{plumb::Part::z, layer}, {.heads = {0}}},
+      {{plumb::Part::q, layer}, {.heads = {0}}},
+      {{plumb::Part::pattern, layer}, {.heads = {0}}}};
+  plumb::Plan recording;
+  recording.logits = plumb::Logits::none;
+  for (const plumb::SlicedSite& site : sites) recording.record.emplace_back(site.site, site.slice);
+  const plumb::Run values = plumb::run(model, tokens, recording);
+  std::vector<plumb::Plan> plans(1);  // the plain one, then the patched ones
+  for (const plumb::SlicedSite& site : sites) {
+    plans.emplace_back();
+    plans.back().interventions = {{.site = site.site,
+                                   .where = site.slice,
+                                   .edit = plumb::Put{values.cache.at(site.site).neg()}}};
+  }
+  std::vector<std::vector<double>> times(plans.size());
+  for (int turn = 0; turn < 2 * most_runs; ++turn) {
+    for (std::size_t i = 0; i < plans.size(); ++i)
+      times[i].push_back(seconds([&] { plumb::run(model, tokens, plans[i]); }));
+  }
+  const double plain = median_of(times.front());
+  nlohmann::json patched = nlohmann::json::object();
+  for (std::size_t i = 0; i < sites.size(); ++i) {
+    patched[plumb::to_string(sites[i])] = {{"median_s", median_of(times[i + 1])},
+                                           {"ratio", median_of(times[i + 1]) / plain}};
+  }
+  return {{"model", model.name()}, {"batch", shape.batch},  {"length", shape.length},
+          {"median_s", plain},     {"runs", 2 * most_runs}, {"patched", patched}};
 }
 
 int bench(const std::vector<std::string>& arguments) {
   plumb::LoadOptions options;
   std::string path;
   std::vector<Shape> shapes;
+  bool patched = false;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     if (arguments[i] == "--threads" && i + 1 < arguments.size()) {
       options.threads = static_cast<int>(parse_count(arguments[++i]));
+    } else if (arguments[i] == "--patched") {
+      patched = true;
     } else if (path.empty()) {
       path = arguments[i];
     } else {
@@ -103,12 +154,12 @@ int bench(const std::vector<std::string>& arguments) {
   }
   if (shapes.empty()) {
     throw plumb::Error(plumb::ErrorKind::bad_argument,
-                       "usage: plumb_bench_forward MODEL BxT [BxT ...] [--threads N]");
+                       "usage: plumb_bench_forward MODEL BxT [BxT ...] [--threads N] [--patched]");
   }
   const plumb::Model model = plumb::load(path, options);
   nlohmann::json results = nlohmann::json::array();
   for (const Shape shape : shapes) {
-    results.push_back(measure(model, shape));
+    results.push_back(patched ? measure_patched(model, shape) : measure(model, shape));
     std::fprintf(stderr, "%s %dx%d: %.3f s\n", model.name().c_str(), static_cast<int>(shape.batch),
                  static_cast<int>(shape.length), results.back()["median_s"].get<double>());
   }

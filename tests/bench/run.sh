@@ -28,11 +28,25 @@ for a, b in zip(peer, ours):
 PY
 }
 
+patched() { # model directory, name, shapes...
+  local model=$1 name=$2
+  shift 2
+  "$forward" "$model" "$@" --threads "$threads" --patched >"$out/plumb-patched-$name.json" 2>/dev/null
+  python3 - "$out/plumb-patched-$name.json" <<'PY'
+import json, sys
+for result in json.load(open(sys.argv[1]))["results"]:
+    ratios = "  ".join(f"{site} {one['ratio']:.3f}" for site, one in result["patched"].items())
+    print(f"{result['model']:14} {result['batch']}x{result['length']}   one value patched / plain: {ratios}")
+PY
+}
+
 if tests/bench/setup_peer.sh build/peer >"$out/peer_setup.log" 2>&1; then
   compare gpt2-small 8x15 1x1024
   compare smollm2-135m 4x16 8x128
+  patched build/peer_models/gpt2-small gpt2-small 8x15
 else
   echo "No peer to compare with ($(tail -n 1 "$out/peer_setup.log")); timing plumb alone." >&2
   "$forward" "$(data/models/get smollm2-135m)" 4x16 8x128 --threads "$threads" |
     tee "$out/plumb-smollm2-135m.json"
+  patched "$(data/models/get smollm2-135m)" smollm2-135m 4x16
 fi

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -117,6 +118,41 @@ TEST(RecordCommand, TakesTheMemoryThatWasForeseen) {
     const auto measured = document(record).at("run").at("peak_bytes").get<double>();
     EXPECT_NEAR(foreseen / measured, 1.0, slack_of_peak) << sites;
   }
+}
+
+TEST(PatchCommand, DoesAndTakesWhatWasForeseenInAnyMemory) {
+  const fs::path out = scratch_dir();
+  const fs::path pairs = out / "pairs.jsonl";
+  std::ofstream(pairs)
+      << "{\"clean\": [3, 5, 7, 9], \"corrupt\": [3, 6, 7, 9], \"answers\": [1, 2]}\n";
+  const auto values = [&](std::vector<std::string> flags, const std::string& memory) {
+    flags.insert(flags.begin(), {"planted", "--pairs", pairs.string()});
+    if (!memory.empty()) flags.insert(flags.end(), {"--memory", memory});
+    std::vector<std::string> plan = {"inspect", "--plan", "patch"};
+    plan.insert(plan.end(), flags.begin(), flags.end());
+    std::vector<std::string> run = {"patch", "--raw"};
+    run.insert(run.end(), flags.begin(), flags.end());
+    const Json foreseen = document(plan).at("plan");
+    const Json json = document(run);
+    EXPECT_EQ(foreseen.at("command"), "patch");
+    EXPECT_EQ(foreseen.at("evaluations"), json.at("evaluations"));
+    EXPECT_NEAR(
+        foreseen.at("peak_bytes").get<double>() / json.at("run").at("peak_bytes").get<double>(),
+        1.0, slack_of_peak);
+    return json.at("sweeps");
+  };
+  for (const std::vector<std::string>& flags :
+       {std::vector<std::string>{"--sweep", "z:layer,head", "--sweep", "mlp_out:layer,position"},
+        std::vector<std::string>{"--paths", "z:layer,head", "--receivers", "L3.q", "--metric",
+                                 "kl"}})
+    EXPECT_EQ(values(flags, ""), values(flags, "2G"));
+  expect_refusal(
+      {"patch", "planted", "--pairs", pairs.string(), "--sweep", "z:layer,head", "--memory", "30M"},
+      5, "0.03 GB of memory are too few, at least");
+  expect_refusal({"inspect", "planted", "--plan", "patch"}, 2,
+                 "plumb inspect --plan patch needs --pairs FILE");
+  expect_refusal({"inspect", "planted", "--pairs", pairs.string()}, 2,
+                 "--pairs belongs to --plan patch");
 }
 
 class GiantCommand : public testing::Test {

@@ -221,6 +221,7 @@ TEST(Results, PatchKeepsItsContract) {
   const Archive archive(out / "patch.h5");
   EXPECT_EQ(archive.tensor("/sweep/z_layer_head/each").dim(), 3);
   EXPECT_TRUE(fs::exists(out / "patch.txt"));
+  EXPECT_TRUE(fs::exists(out / "patch.svg"));
 
   EXPECT_EQ(run_plumb({"patch", "planted", "--sweep", "z:layer"}).code, 2);
   EXPECT_EQ(run_plumb({"patch", "planted", "--pairs", pairs.string()}).code, 2);

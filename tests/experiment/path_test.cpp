@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "plumb/error.h"
+#include "plumb/patch_cost.h"
 #include "plumb/path_patch.h"
 #include "support/naive_path.h"
 #include "support/toy_model.h"
@@ -28,6 +29,8 @@ void expect_as_naive(const Model& model, const Pairs& pairs, const std::string& 
                to_string(paths.mlps));
   const SweepSpec spec = parse_sweep(senders);
   const PatchReport report = path_patch(model, pairs, {spec}, paths, options);
+  EXPECT_EQ(foresee_path_patch(model, pairs, {spec}, paths, options).evaluations,
+            report.evaluations);
   const at::Tensor& found = report.sweeps.front().each;
   const at::Tensor flat = found.reshape({-1, pairs.count()});
   for (std::int64_t index = 0; index < flat.size(0); ++index) {
@@ -111,6 +114,9 @@ TEST(PathPatch, SetsOfSendersOtherMetricsAndAblations) {
       std::vector<SiteSet> senders;
       for (const std::string& set : sets) senders.push_back(parse_site_set(set, config.layers));
       const PatchReport report = path_patch(model, pairs, {sweep_of_sets(senders)}, own, options);
+      EXPECT_EQ(
+          foresee_path_patch(model, pairs, {sweep_of_sets(senders)}, own, options).evaluations,
+          report.evaluations);
       for (std::size_t i = 0; i < senders.size(); ++i) {
         const at::Tensor naive = test::naive_paths(model, pairs, senders[i].sites, own, options);
         EXPECT_LT((report.sweeps.front().each[static_cast<std::int64_t>(i)] - naive)

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "plumb/patch_cost.h"
 #include "support/naive_patch.h"
 #include "support/toy_model.h"
 
@@ -38,6 +39,7 @@ void expect_as_naive(const Model& model, const Pairs& pairs, const SweepSpec& sp
                to_string(options.metric));
   const PatchReport report = patch(model, pairs, {spec}, options);
   ASSERT_EQ(report.sweeps.size(), 1U);
+  EXPECT_EQ(foresee_patch(model, pairs, {spec}, options).evaluations, report.evaluations);
   const at::Tensor naive = naive_patch(model, pairs, spec, options);
   const at::Tensor& found = report.sweeps.front().each;
   ASSERT_EQ(found.sizes(), naive.sizes());

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "plumb/error.h"
+#include "plumb/patch_tapped.h"
 #include "support/naive_decoder.h"
 #include "support/toy_model.h"
 
@@ -53,6 +54,61 @@ TEST_P(Tapped, RunsRecordsAndEditsAsPlumbsOwnDecoder) {
       expect_equal(theirs.cache.at(key.first, key.second), value);
     EXPECT_EQ(theirs.evaluations, ours.evaluations);
   }
+}
+
+Pairs some_pairs(const ModelConfig& config, std::uint64_t seed) {
+  const at::Tensor ids = test::toy_tokens(config, 2, 5, seed).ids;
+  std::vector<PairIds> pairs;
+  for (std::int64_t b = 0; b < 2; ++b) {
+    PairIds pair{.right = b, .wrong = b + 2};
+    for (std::int64_t t = 0; t < 5 - b; ++t) pair.clean.push_back(ids[b][t].item<std::int64_t>());
+    pair.corrupt = pair.clean;
+    pair.corrupt[1] = (pair.corrupt[1] + 1) % config.vocab;
+    pairs.push_back(pair);
+  }
+  return make_pairs(pairs);
+}
+
+void expect_same_sweeps(const Model& own, const TappedModel& tapped, const Pairs& pairs,
+                        const std::vector<SweepSpec>& sweeps, const PatchOptions& options) {
+  SCOPED_TRACE(to_string(options.metric) + " " + to_string(options.replacement));
+  const PatchReport ours = patch(own, pairs, sweeps, options);
+  const PatchReport theirs = patch(tapped, pairs, sweeps, options);
+  expect_equal(theirs.clean, ours.clean);
+  expect_equal(theirs.corrupt, ours.corrupt);
+  for (std::size_t i = 0; i < sweeps.size(); ++i) {
+    SCOPED_TRACE(to_string(sweeps[i]));
+    EXPECT_TRUE(at::equal(theirs.sweeps[i].each.isnan(), ours.sweeps[i].each.isnan()));
+    expect_equal(theirs.sweeps[i].each.nan_to_num(0.0), ours.sweeps[i].each.nan_to_num(0.0));
+    expect_equal(theirs.sweeps[i].values.nan_to_num(0.0), ours.sweeps[i].values.nan_to_num(0.0));
+  }
+}
+
+TEST_P(Tapped, IsPatchedAsPlumbsOwnDecoder) {
+  const ModelConfig config = test::any_config(GetParam());
+  SCOPED_TRACE(config.family);
+  const Model own = test::toy_model(config, GetParam());
+  const TappedModel tapped = tapped_twin(own);
+  const Pairs pairs = some_pairs(config, GetParam());
+  const std::vector<SweepSpec> sweeps = {
+      parse_sweep("resid_pre:layer,position"),
+      parse_sweep("z:layer,head"),
+      parse_sweep("mlp_out:layer,position"),
+      parse_sweep("v:layer,head,position"),
+      parse_sweep("pattern:layer,query"),
+      sweep_of_sets({parse_site_set("L0.z[h=0;t=1] L1.attn_out[t=2]", config.layers)})};
+  for (const char* metric : {"logit_diff", "kl", "norm:L1.resid_mid"}) {
+    PatchOptions options{.metric = parse_metric(metric), .raw = true};
+    expect_same_sweeps(own, tapped, pairs, sweeps, options);
+    options.with = parse_fixed_edits("L0.mlp_out[t=2]=scale:0.5", config.layers);
+    options.direction = Direction::noising;
+    options.replacement.kind = ReplacementKind::mean_batch;
+    expect_same_sweeps(own, tapped, pairs, sweeps, options);
+  }
+  const PatchReport report = patch(tapped, pairs, {sweeps[1]});
+  // Two plain runs, and a whole one for each head.
+  const std::int64_t tokens = pairs.count() * pairs.length() * config.layers;
+  EXPECT_EQ(report.evaluations, (2 + config.layers * config.heads) * tokens);
 }
 
 std::string refusal(const TappedModel& model, const Tokens& tokens, const Plan& plan,

@@ -5,12 +5,12 @@
 
 #include "checkpoint/files.h"
 #include "model/model_impl.h"
-#include "plumb/checkpoint_write.h"
 #include "plumb/cost.h"
 #include "plumb/error.h"
 #include "plumb/run.h"
 #include "support/paths.h"
 #include "support/sparse_model.h"
+#include "support/stored_model.h"
 #include "support/toy_model.h"
 
 namespace plumb::test {
@@ -18,43 +18,6 @@ namespace {
 
 // What the process may grow by between the making of one model and of the next.
 constexpr std::int64_t jitter = 500'000;
-
-// Blocks of 4.2 MB in float32, so that the process' own fluctuations are small beside the whole.
-ModelConfig config_of(bool sparse) {
-  ModelConfig config;
-  config.family = sparse ? "qwen3_moe" : "llama";
-  config.layers = 12;
-  config.heads = 4;
-  config.kv_heads = 2;
-  config.d_model = 256;
-  config.d_head = 64;
-  config.d_mlp = 1024;
-  config.vocab = 512;
-  config.context = 64;
-  config.rope.dims = 64;
-  config.tied = false;
-  if (sparse) {
-    config.qk_norm = QkNorm::head;
-    config.norm_eps = 1e-6;
-    config.experts = {.count = 4, .per_token = 2, .width = 256, .normalise = true};
-  }
-  return config;
-}
-
-std::filesystem::path written(bool sparse) {
-  const ModelConfig config = config_of(sparse);
-  const std::filesystem::path directory = scratch_dir();
-  std::map<std::string, at::Tensor> weights;
-  at::manual_seed(1);
-  for (const Weight weight : all_weights()) {
-    for (int layer = 0; layer < (is_per_layer(weight) ? config.layers : 1); ++layer) {
-      const auto shape = weight_shape(config, weight, layer);
-      if (!shape.empty()) weights[weight_name(weight, layer)] = at::randn(shape) * 0.06;
-    }
-  }
-  write_checkpoint(directory, config, weights);
-  return directory;
-}
 
 Plan some_records() {
   return {.record = {Site{Part::pattern, 3}, Site{Part::resid_post, 7}, Site{Part::mlp_out, 11}}};
@@ -80,7 +43,7 @@ Model with_room(const std::filesystem::path& path, const Tokens& tokens, const P
 class Streaming : public testing::TestWithParam<bool> {};
 
 TEST_P(Streaming, GivesTheBitsOfAModelThatFits) {
-  const std::filesystem::path path = written(GetParam());
+  const std::filesystem::path path = write_stored(GetParam());
   for (const int threads : {1, 2}) {
     // One tile that threads share, and several.
     for (const std::int64_t batch : {1, 6}) {
@@ -103,9 +66,9 @@ TEST_P(Streaming, GivesTheBitsOfAModelThatFits) {
 }
 
 TEST_P(Streaming, KeepsToItsMemory) {
-  const std::filesystem::path path = written(GetParam());
+  const std::filesystem::path path = write_stored(GetParam());
   const Plan plan = some_records();
-  const Tokens tokens = toy_tokens(config_of(GetParam()), 9, 40, 1);
+  const Tokens tokens = toy_tokens(stored_config(GetParam()), 9, 40, 1);
   std::uint64_t whole_bytes = 0;
   plumb::Run expected;
   RunCost cost;

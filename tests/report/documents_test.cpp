@@ -12,6 +12,7 @@
 #include "plumb/report.h"
 #include "plumb/report_archive.h"
 #include "plumb/report_json.h"
+#include "plumb/report_svg.h"
 #include "plumb/report_text.h"
 #include "support/paths.h"
 
@@ -246,6 +247,34 @@ TEST(P0Archive, HoldsWhatWasFoundWithItsAxes) {
   EXPECT_EQ(archive.strings("/p0/wave1/ladder/holds"),
             (std::vector<std::string>{"yes", "untested"}));
   EXPECT_EQ(archive.strings("/circuit/edges/to"), (std::vector<std::string>{"sink[1-2]"}));
+}
+
+int count_of(const std::string& text, const std::string& part) {
+  int count = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1))
+    ++count;
+  return count;
+}
+
+TEST(Pictures, EveryCellHasTheColourOfItsValue) {
+  PatchReport report;
+  report.options.metric.name = "a < b";
+  report.options.metric.kind = MetricKind::custom;
+  Sweep sweep{.spec = parse_sweep("z:layer,head")};
+  sweep.values = at::tensor({0.0, 2.0, -2.0, 1.0, kNan, 0.0}, at::kDouble).view({3, 2});
+  Sweep flat{.spec = parse_sweep("resid_pre:layer"), .values = at::ones({3}, at::kDouble)};
+  report.sweeps = {sweep, flat};
+  const std::string svg = patch_svg(report);
+  EXPECT_TRUE(svg.starts_with("<svg ")) << svg;
+  EXPECT_TRUE(svg.ends_with("</svg>\n")) << svg;
+  EXPECT_NE(svg.find("a &lt; b"), std::string::npos);
+  EXPECT_EQ(count_of(svg, "</title></rect>"), 6);
+  EXPECT_EQ(count_of(svg, "fill=\"#ffffff\"><title>layer 0, head 0: 0<"), 1) << svg;
+  EXPECT_EQ(count_of(svg, "fill=\"#a50f20\"><title>layer 0, head 1: 2"), 1) << svg;
+  EXPECT_EQ(count_of(svg, "fill=\"#1450a0\"><title>layer 1, head 0: -2"), 1) << svg;
+  EXPECT_EQ(count_of(svg, "fill=\"#bbbbbb\"><title>layer 2, head 0: nan"), 1) << svg;
+  report.sweeps = {flat};
+  EXPECT_EQ(patch_svg(report), "");
 }
 
 }  // namespace
