@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "circuit.h"
 #include "failure.h"
 #include "output.h"
 #include "plumb/error.h"
@@ -28,7 +29,7 @@ std::vector<Command> commands() {
 }
 
 std::vector<std::string> command_names() {
-  std::vector<std::string> names;
+  std::vector<std::string> names = {"circuit"};
   for (const Command& command : commands()) names.push_back(command.name);
   return names;
 }
@@ -39,6 +40,8 @@ std::string help() {
       "sink\n"
       "at position 0.\n\n"
       "Usage: plumb COMMAND [MODEL] [FLAGS]\n\n";
+  text += fmt::format("  {:<9} {}\n", "circuit",
+                      "Circuits of edges: convert, prune, evaluate, compare, paths, draw");
   for (const Command& command : commands()) {
     text += fmt::format("  {:<9} {}\n", command.name, command.summary);
   }
@@ -135,6 +138,35 @@ int run_command(const Command& command, Arguments arguments, const std::string& 
   return run();
 }
 
+std::string circuit_help() {
+  std::string text = "Circuits of edges, and the files of them.\n\nUsage: plumb circuit GROUP ...\n\n";
+  for (const Command& command : circuit_commands()) {
+    text += fmt::format("  {:<9} {}\n", command.name.substr(command.name.find(' ') + 1),
+                        command.summary);
+  }
+  return text + "\n`plumb circuit GROUP --help` lists the group's flags.\n";
+}
+
+// plumb circuit GROUP ...
+int dispatch_circuit(Arguments arguments, const std::string& command_line) {
+  if (among("--help", arguments) || among("-h", arguments)) {
+    if (is_flag(arguments.front())) {
+      print(circuit_help());
+      return 0;
+    }
+  }
+  Arguments ordered = command_first(arguments);
+  if (ordered.empty()) refuse("plumb circuit needs a group; plumb circuit --help lists them");
+  const std::string name = ordered.front();
+  ordered.erase(ordered.begin());
+  std::vector<std::string> names;
+  for (const Command& command : circuit_commands()) {
+    names.push_back(command.name.substr(command.name.find(' ') + 1));
+    if (names.back() == name) return run_command(command, std::move(ordered), command_line);
+  }
+  refuse(fmt::format("unknown group '{}' of plumb circuit{}", name, did_you_mean(name, names)));
+}
+
 int dispatch(const Arguments& arguments, const std::string& command_line) {
   if (!arguments.empty() && (arguments.front() == "--help" || arguments.front() == "-h")) {
     print(help());
@@ -152,6 +184,7 @@ int dispatch(const Arguments& arguments, const std::string& command_line) {
     refuse(fmt::format("plumb {} does not share its work among processes; run it without mpirun",
                        name));
   }
+  if (name == "circuit") return dispatch_circuit(std::move(ordered), command_line);
   for (const Command& command : commands()) {
     if (command.name == name) return run_command(command, std::move(ordered), command_line);
   }

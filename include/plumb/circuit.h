@@ -26,7 +26,9 @@ struct CircuitEdge {
   std::string from = {};
   std::string to = {};
   double score = 0.0;     ///< signed: negative = the sender works against the read-out
-  std::string kind = {};  ///< "", "or" (alternatives of which either suffices), "eraser"
+  /// "", "or" (alternatives of which either suffices), "eraser"; of an edge into a head "q", "k" or
+  /// "v" where it is known what the head reads there
+  std::string kind = {};
 };
 
 struct Circuit {
@@ -68,6 +70,11 @@ Circuit circuit_from_json(std::string_view json);
 /// dashed, alternatives dotted, with a legend; attributes of our own ("plumb_...") carry every
 /// field, so that nothing is lost. Deterministic. Calls `check` first.
 std::string to_dot(const Circuit& circuit);
+
+/// Reads what `to_dot` wrote, nodes in the order of the columns. Control characters in names and
+/// notes have become spaces, other than line breaks. Throws bad_file for anything else, and what
+/// `check` refuses.
+Circuit circuit_from_dot(std::string_view dot);
 
 /// Writes `to_dot` to the path, and `path` with extension .svg beside it if Graphviz's `dot`
 /// program is found. Returns whether the drawing was made; a `dot` that fails or takes longer than

@@ -25,22 +25,25 @@ const char* safetensors_dtype(at::ScalarType dtype) {
   }
 }
 
-void write_safetensors(AtomicFile& file, std::vector<TensorToWrite> tensors) {
+void write_safetensors(AtomicFile& file, std::vector<TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& words) {
   std::sort(tensors.begin(), tensors.end(), [](const TensorToWrite& a, const TensorToWrite& b) {
     const auto width = [](const TensorToWrite& tensor) { return c10::elementSize(tensor.dtype); };
     return width(a) != width(b) ? width(a) > width(b) : a.name < b.name;
   });
   // transformers asks for this mark of where the layout comes from.
   Json header = {{"__metadata__", {{"format", "pt"}}}};
+  for (const auto& [key, value] : words) header["__metadata__"][key] = value;
   std::uint64_t offset = 0;
   for (const TensorToWrite& tensor : tensors) {
     const std::uint64_t end = offset + bytes_of(tensor);
-    header[tensor.name] = {{"dtype", safetensors_dtype(tensor.dtype)},
+    header[tensor.name] = {{"dtype", tensor.dtype == at::kBool ? "BOOL"
+                                                               : safetensors_dtype(tensor.dtype)},
                            {"shape", tensor.shape},
                            {"data_offsets", {offset, end}}};
     offset = end;
   }
-  std::string text = header.dump();
+  std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);
   text.append((8 - text.size() % 8) % 8, ' ');
   const std::uint64_t length = text.size();
   file.write(&length, sizeof length);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,7 @@ namespace plumb {
 /// One tensor to write; `make` is called when its turn comes, so that only one is held at a time.
 struct TensorToWrite {
   std::string name;
-  at::ScalarType dtype;  ///< float32, float64, float16, bfloat16
+  at::ScalarType dtype;  ///< float32, float64, float16, bfloat16, bool
   std::vector<std::int64_t> shape;
   std::function<at::Tensor()> make;  ///< contiguous, on the CPU, of that dtype and shape
 };
@@ -27,6 +28,8 @@ std::uint64_t bytes_of(const TensorToWrite& tensor);
 const char* safetensors_dtype(at::ScalarType dtype);
 
 /// Writes header and data. Wider types come first, so that every tensor is aligned to its size.
-void write_safetensors(AtomicFile& file, std::vector<TensorToWrite> tensors);
+/// `words` stand in the header's metadata.
+void write_safetensors(AtomicFile& file, std::vector<TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& words = {});
 
 }  // namespace plumb

@@ -57,7 +57,8 @@ void check_node(const CircuitNode& node) {
 
 void check_edge(const CircuitEdge& edge, const CircuitNode& from, const CircuitNode& to) {
   const std::string name = fmt::format("edge '{}' -> '{}'", edge.from, edge.to);
-  if (!edge.kind.empty() && edge.kind != "or" && edge.kind != "eraser") {
+  constexpr std::array<std::string_view, 6> kinds = {"", "or", "eraser", "q", "k", "v"};
+  if (std::find(kinds.begin(), kinds.end(), edge.kind) == kinds.end()) {
     refuse(fmt::format("{} has the unknown kind '{}'", name, edge.kind));
   }
   if (!std::isfinite(edge.score)) refuse(fmt::format("the score of {} is not finite", name));

@@ -35,6 +35,21 @@ constexpr std::array<Style, 8> kStyles = {{
 constexpr std::string_view kFor = "#444444";
 constexpr std::string_view kAgainst = "#0072B2";
 constexpr std::string_view kErases = "#D5000F";
+// What a head reads along an edge, in the colours that EAP-IG gives them, darker.
+struct Reading {
+  std::string_view kind;
+  std::string_view words;
+  std::string_view colour;
+};
+constexpr std::array<Reading, 3> kReadings = {{{"q", "read as query", "#C000C0"},
+                                               {"k", "read as key", "#008A00"},
+                                               {"v", "read as value", "#2020E0"}}};
+const Reading* reading_of(const CircuitEdge& edge) {
+  const auto* const found = std::find_if(kReadings.begin(), kReadings.end(), [&](const Reading& r) {
+    return r.kind == edge.kind;
+  });
+  return found == kReadings.end() ? nullptr : found;
+}
 
 // A quoted DOT string. Graphviz resolves backslashes and HTML entities inside its own attributes.
 std::string quoted(std::string_view text, bool shown) {
@@ -120,7 +135,11 @@ void write_edge(std::string& out, const CircuitEdge& edge, double largest, bool 
                 bool backwards) {
   const double share = largest > 0 ? std::abs(edge.score) / largest : 0.0;
   const bool erases = edge.kind == "eraser";
-  const std::string_view colour = erases ? kErases : edge.score < 0 ? kAgainst : kFor;
+  const Reading* const reading = reading_of(edge);
+  const std::string_view colour = erases               ? kErases
+                                  : reading != nullptr ? reading->colour
+                                  : edge.score < 0     ? kAgainst
+                                                       : kFor;
   // Where there are many, the weak ones step back.
   const int opacity = many ? 70 + static_cast<int>(185.0 * share) : 255;
   const std::string tip = fmt::format("{} -> {}\nscore {:.6g}{}{}", edge.from, edge.to, edge.score,
@@ -128,7 +147,8 @@ void write_edge(std::string& out, const CircuitEdge& edge, double largest, bool 
   out += fmt::format("  {} -> {} [color=\"{}{:02X}\" penwidth={:.2f} arrowhead={}", kept(edge.from),
                      kept(edge.to), colour, opacity, 0.7 + 4.3 * share,
                      edge.score < 0 || erases ? "tee" : "normal");
-  if (!edge.kind.empty()) out += fmt::format(" style={}", erases ? "dashed" : "dotted");
+  if (!edge.kind.empty() && reading == nullptr)
+    out += fmt::format(" style={}", erases ? "dashed" : "dotted");
   if (backwards) out += " constraint=false";
   if (!many && edge.score != 0.0) {
     out += fmt::format(" label=\" {:.2g} \" fontcolor=\"{}\"", edge.score, colour);
@@ -183,6 +203,10 @@ void write_legend(std::string& out, const Circuit& circuit, const std::map<long,
   const auto any = [&](auto condition) {
     return std::any_of(circuit.edges.begin(), circuit.edges.end(), condition);
   };
+  for (const Reading& reading : kReadings) {
+    line(any([&](const CircuitEdge& e) { return e.kind == reading.kind; }), reading.colour, "——",
+         reading.words);
+  }
   line(any([](const CircuitEdge& e) { return e.kind != "eraser" && e.score >= 0; }), kFor, "—▸",
        "works for the read-out");
   line(any([](const CircuitEdge& e) { return e.kind != "eraser" && e.score < 0; }), kAgainst, "—|",
@@ -222,11 +246,12 @@ std::string to_dot(const Circuit& circuit) {
       "digraph circuit {{\n"
       "  graph [label={} labelloc=t fontsize=18 rankdir=LR newrank=true nodesep={} ranksep={} "
       "fontname=\"Helvetica,Arial,sans-serif\" bgcolor=white outputorder=edgesfirst "
-      "plumb_convention={}];\n"
+      "plumb_title={} plumb_convention={}];\n"
       "  node [fontname=\"Helvetica,Arial,sans-serif\" fontsize=12 margin=\"0.12,0.06\" "
       "height=0.4];\n"
       "  edge [fontname=\"Helvetica,Arial,sans-serif\" fontsize=10 arrowsize=0.7];\n",
-      shown(circuit.title), many ? "0.15" : "0.3", many ? "0.7" : "0.45", kept(circuit.convention));
+      shown(circuit.title), many ? "0.15" : "0.3", many ? "0.7" : "0.45",
+      kept(circuit.title), kept(circuit.convention));
   int spine = 0;
   const std::map<long, Column> columns = columns_of(circuit);
   for (const auto& [place, column] : columns) {

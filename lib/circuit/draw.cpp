@@ -14,6 +14,7 @@
 
 #include "checkpoint/atomic_file.h"
 #include "plumb/circuit.h"
+#include "plumb/edge_formats.h"
 #include "plumb/error.h"
 
 namespace plumb {
@@ -59,7 +60,9 @@ bool run_dot(const fs::path& source, const fs::path& svg) {
 
 }  // namespace
 
-bool draw(const Circuit& circuit, const fs::path& dot_file) {
+namespace {
+
+bool draw_text(const std::string& text, const fs::path& dot_file) {
   fs::path svg = fs::absolute(dot_file);
   svg.replace_extension(".svg");
   if (svg == fs::absolute(dot_file)) {
@@ -67,7 +70,6 @@ bool draw(const Circuit& circuit, const fs::path& dot_file) {
                 fmt::format("'{}' would be overwritten by its own drawing; name it .dot",
                             dot_file.string()));
   }
-  const std::string text = to_dot(circuit);
   AtomicFile file(dot_file);
   file.write(text.data(), text.size());
   file.commit();
@@ -84,6 +86,16 @@ bool draw(const Circuit& circuit, const fs::path& dot_file) {
     throw Error(ErrorKind::bad_file, fmt::format("cannot write '{}': {}", svg.string(), reason));
   }
   return true;
+}
+
+}  // namespace
+
+bool draw(const Circuit& circuit, const fs::path& dot_file) {
+  return draw_text(to_dot(circuit), dot_file);
+}
+
+bool draw(const EdgeCircuit& circuit, const fs::path& dot_file) {
+  return draw_text(to_dot(circuit), dot_file);
 }
 
 }  // namespace plumb

@@ -70,33 +70,6 @@ at::Tensor mean_of(ReplacementKind kind, Part part, const at::Tensor& value,
   return counted.sum(over, true) / count;
 }
 
-// For each example another one of its length.
-at::Tensor donors(const Replacement& replacement, const at::Tensor& lengths) {
-  std::map<std::int64_t, std::vector<std::int64_t>> by_length;
-  const at::Tensor here = lengths.cpu();
-  for (std::int64_t b = 0; b < here.size(0); ++b)
-    by_length[here[b].item<std::int64_t>()].push_back(b);
-  std::vector<std::int64_t> from(static_cast<std::size_t>(here.size(0)));
-  Random random(replacement.seed);
-  for (const auto& [length, members] : by_length) {
-    const auto n = static_cast<std::int64_t>(members.size());
-    if (n < 2) {
-      throw Error(ErrorKind::bad_argument,
-                  fmt::format("resample needs at least two prompts of every length, as padding is "
-                              "no value to paste; one alone has {} tokens",
-                              length));
-    }
-    // Sattolo's shuffle: a single cycle, so that nobody keeps the own value.
-    std::vector<std::int64_t> order = members;
-    for (std::int64_t i = n - 1; i > 0; --i)
-      std::swap(order[static_cast<std::size_t>(i)],
-                order[static_cast<std::size_t>(random.below(i))]);
-    for (std::size_t i = 0; i < order.size(); ++i)
-      from[static_cast<std::size_t>(members[i])] = order[i];
-  }
-  return at::tensor(from, at::kLong).to(lengths.device());
-}
-
 // [1, ..., 1, width] of a vector for the site.
 at::Tensor vector_for(const Replacement& replacement, const Site& site, const ModelConfig& config) {
   const Axis last = axes(site.part).back();
@@ -128,6 +101,32 @@ at::Tensor vector_for(const Replacement& replacement, const Site& site, const Mo
 
 }  // namespace
 
+at::Tensor donors(std::uint64_t seed, const at::Tensor& lengths) {
+  std::map<std::int64_t, std::vector<std::int64_t>> by_length;
+  const at::Tensor here = lengths.cpu();
+  for (std::int64_t b = 0; b < here.size(0); ++b)
+    by_length[here[b].item<std::int64_t>()].push_back(b);
+  std::vector<std::int64_t> from(static_cast<std::size_t>(here.size(0)));
+  Random random(seed);
+  for (const auto& [length, members] : by_length) {
+    const auto n = static_cast<std::int64_t>(members.size());
+    if (n < 2) {
+      throw Error(ErrorKind::bad_argument,
+                  fmt::format("resample needs at least two prompts of every length, as padding is "
+                              "no value to paste; one alone has {} tokens",
+                              length));
+    }
+    // Sattolo's shuffle: a single cycle, so that nobody keeps the own value.
+    std::vector<std::int64_t> order = members;
+    for (std::int64_t i = n - 1; i > 0; --i)
+      std::swap(order[static_cast<std::size_t>(i)],
+                order[static_cast<std::size_t>(random.below(i))]);
+    for (std::size_t i = 0; i < order.size(); ++i)
+      from[static_cast<std::size_t>(members[i])] = order[i];
+  }
+  return at::tensor(from, at::kLong).to(lengths.device());
+}
+
 bool Replacements::needs_other(const Replacement& replacement) {
   return replacement.kind == ReplacementKind::other;
 }
@@ -144,7 +143,7 @@ Replacements::Replacements(const Replacement& replacement, const std::vector<Sit
     : ablation_(replacement) {
   using enum ReplacementKind;
   at::Tensor from;
-  if (replacement.kind == resample) from = donors(replacement, lengths);
+  if (replacement.kind == resample) from = donors(replacement.seed, lengths);
   for (const Site& site : sites) {
     check_kind(replacement, site);
     if (whole_.contains(site)) continue;

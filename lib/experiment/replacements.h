@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <map>
 #include <vector>
 
@@ -11,6 +12,10 @@
 #include "plumb/run.h"
 
 namespace plumb {
+
+/// For each example another one of its length, [B] int64: what `resample` takes its values from.
+/// Throws bad_argument where an example is alone with its length.
+at::Tensor donors(std::uint64_t seed, const at::Tensor& lengths);
 
 /// Edits that one replacement makes at some sites. Safe to use from many threads.
 class Replacements {

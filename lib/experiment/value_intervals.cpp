@@ -17,8 +17,9 @@ constexpr std::int64_t resamples = 2000;
 constexpr double tail = 0.025;
 constexpr std::int64_t sites_at_once = 512;
 
-// [resamples, B]: the share of each pair in each resample, the same draws as `bootstrap` makes.
-at::Tensor shares(std::int64_t B) {
+}  // namespace
+
+at::Tensor bootstrap_shares(std::int64_t B) {
   at::Tensor counts = at::zeros({resamples, B}, at::kDouble);
   auto* const count = counts.data_ptr<double>();
   Random random(0);
@@ -28,11 +29,16 @@ at::Tensor shares(std::int64_t B) {
   return counts / static_cast<double>(B);
 }
 
-}  // namespace
+Estimate middle_of(double mean, const at::Tensor& samples) {
+  const at::Tensor sorted = std::get<0>(samples.to(at::kDouble).sort(0));
+  const auto last = static_cast<double>(sorted.size(0) - 1);
+  const auto at = [&](double share) { return sorted[std::lround(share * last)].item<double>(); };
+  return {mean, at(tail), at(1.0 - tail)};
+}
 
 std::pair<at::Tensor, at::Tensor> value_intervals(const at::Tensor& each, const at::Tensor& from,
                                                   const at::Tensor& to) {
-  const at::Tensor weights = shares(each.size(1));
+  const at::Tensor weights = bootstrap_shares(each.size(1));
   const at::Tensor start = from.defined() ? at::mv(weights, from).unsqueeze(1) : at::Tensor();
   const at::Tensor range = to.defined() ? at::mv(weights, to).unsqueeze(1) - start : at::Tensor();
   std::vector<at::Tensor> low;

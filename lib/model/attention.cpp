@@ -72,9 +72,9 @@ at::Tensor Attention::attend(int layer, Projections projected) {
   at::Tensor z;
   if (projected.q.defined()) {
     const at::Tensor q =
-        tap_({Part::q, layer}, placed(layer, std::exchange(projected.q, at::Tensor()), true));
+        tap_({Part::q, layer}, turned(layer, std::exchange(projected.q, at::Tensor()), true));
     const at::Tensor k =
-        tap_({Part::k, layer}, placed(layer, std::exchange(projected.k, at::Tensor()), false));
+        tap_({Part::k, layer}, turned(layer, std::exchange(projected.k, at::Tensor()), false));
     z = mix(layer, q, k, v);
   } else {
     const std::int64_t G = config_.heads / config_.kv_heads;
@@ -123,16 +123,16 @@ at::Tensor Attention::read(int layer, const at::Tensor& stream, Part part, bool 
 }
 
 at::Tensor Attention::queries_or_keys(int layer, const at::Tensor& in, bool queries) const {
-  return placed(layer,
+  return turned(layer,
                 queries ? pass_.project(in, Weight::q, Weight::q_bias, layer)
                         : pass_.project(in, Weight::k, Weight::k_bias, layer),
                 queries);
 }
 
-at::Tensor Attention::placed(int layer, at::Tensor x, bool queries) const {
+at::Tensor Attention::turned(int layer, at::Tensor x, bool queries) const {
   const at::Tensor& gain = pass_.weight(queries ? Weight::q_norm : Weight::k_norm, layer);
   if (config_.qk_norm == QkNorm::whole) x = pass_.rms_norm(x, gain);
-  x = x.view({x.size(0), x.size(1), queries ? config_.heads : config_.kv_heads, config_.d_head});
+  x = x.view({x.size(0), x.size(1), x.size(2) / config_.d_head, config_.d_head});
   if (config_.qk_norm == QkNorm::head) x = pass_.rms_norm(x, gain);
   if (config_.qkv_clip > 0) x = x.clamp(-config_.qkv_clip, config_.qkv_clip);
   const DecoderInputs& inputs = pass_.inputs();

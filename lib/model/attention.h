@@ -32,6 +32,9 @@ class Attention {
   at::Tensor attend(int layer, Projections projected);
   /// [B, T, H or K, d_head] after QK-norm and rotation.
   at::Tensor queries_or_keys(int layer, const at::Tensor& in, bool queries) const;
+  /// The same from what was projected, [B, T, heads d_head]. Of some heads alone where the norm is
+  /// not on all at once.
+  at::Tensor turned(int layer, at::Tensor projected, bool queries) const;
   /// [B, T, K, d_head]
   at::Tensor values(int layer, const at::Tensor& in) const;
   /// What the products of queries and keys are multiplied by.
@@ -50,7 +53,6 @@ class Attention {
  private:
   bool windowed(int layer) const;
   bool rotates(int layer) const;
-  at::Tensor placed(int layer, at::Tensor projected, bool queries) const;
   at::Tensor clipped(const at::Tensor& projected) const;
   at::Tensor mix(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
   at::Tensor head_outputs(int layer, const at::Tensor& z) const;

@@ -61,7 +61,7 @@ bool may_use(std::string_view from, std::string_view to) {
 }
 
 /// Public headers without a source of their name: which room's they are.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 9> kHeaders = {
+constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kHeaders = {
     {{"plan", "core"},
      {"progress", "core"},
      {"tiles", "core"},
@@ -69,6 +69,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 9> kHeaders 
      {"config", "checkpoint"},
      {"checkpoint_write", "checkpoint"},
      {"circuit", "circuit"},
+     {"edge_formats", "circuit"},
      {"archive", "archive"},
      {"report", "report"}}};
 
