@@ -38,7 +38,7 @@ TileMetric::TileMetric(const Model& model, const Pairs& pairs, const Metric& met
   trunk_.resid_pre.push_back(at::empty({0, pairs.clean.length(), model.config().d_model}, options));
   if (reads_block(metric)) return;
   follower_.emplace(model, trunk_, at::Tensor());
-  logits_.emplace(metric, pairs, *follower_, first);
+  logits_.emplace(metric, pairs, readout_of(*follower_), first);
 }
 
 std::optional<SiteReadOut> TileMetric::site(Which which) const {

@@ -84,7 +84,7 @@ class TileOfPairs {
     outside_ = outside.values(first, count, clean.cache, found.evaluations);
     trunk_.resid_pre = {input_};
     follower_.emplace(model, trunk_, reads_.positions.to(model.device()));
-    metric_.emplace(options.metric, pairs_, *follower_, first);
+    metric_.emplace(options.metric, pairs_, readout_of(*follower_), first);
     const at::Tensor last = at_reads(clean.cache.at({Part::resid_final}), reads_);
     metric_->compare_with(last);
     const at::Tensor plain = (*metric_)(last, reads_).squeeze(1);

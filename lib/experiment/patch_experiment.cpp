@@ -197,11 +197,7 @@ Readout PatchExperiment::readout() const {
             .logits_of = [](const at::Tensor& rows,
                             const at::Tensor& ids) { return rows.gather(1, ids); }};
   }
-  const Follower& follower = *follower_;
-  return {
-      .logits = [&follower](const at::Tensor& rows) { return follower.logits(rows); },
-      .logits_of = [&follower](const at::Tensor& rows,
-                               const at::Tensor& ids) { return follower.logits_of(rows, ids); }};
+  return readout_of(*follower_);
 }
 
 Record PatchExperiment::watched() const {

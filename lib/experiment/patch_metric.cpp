@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "experiment/patch_jobs.h"
+#include "model/follow.h"
 #include "plumb/error.h"
 
 namespace plumb {
@@ -163,6 +164,13 @@ ReadPlan read_plan(const Metric& metric, const Pairs& pairs, Which which) {
   return {.positions = places,
           .weights = counted.to(at::kDouble),
           .targets = pairs.clean.ids.gather(1, next)};
+}
+
+Readout readout_of(const Follower& follower) {
+  return {
+      .logits = [&follower](const at::Tensor& rows) { return follower.logits(rows); },
+      .logits_of = [&follower](const at::Tensor& rows,
+                               const at::Tensor& ids) { return follower.logits_of(rows, ids); }};
 }
 
 LogitMetric::LogitMetric(const Metric& metric, const Pairs& pairs, Readout readout,

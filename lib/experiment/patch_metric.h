@@ -38,6 +38,10 @@ struct Readout {
   std::function<at::Tensor(const at::Tensor& rows, const at::Tensor& ids)> logits_of = {};
 };
 
+class Follower;
+/// Of the stream before the final norm. The follower must outlive it.
+Readout readout_of(const Follower& follower);
+
 /// Metrics of the logits.
 class LogitMetric {
  public:
