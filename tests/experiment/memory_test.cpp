@@ -100,55 +100,6 @@ TEST_P(PatchMemory, KeepsToItsMemory) {
   }
 }
 
-// What no formula for the temporaries of a block foresees, and what allocators keep back.
-constexpr double slack_of_peak = 0.35;
-
-TEST(PatchCosts, TakeTheMemoryThatWasForeseen) {
-  const std::filesystem::path path = write_stored(false);
-  const ModelConfig config = stored_config(false);
-  const Pairs pairs = pairs_of(config, 32, 32);  // a group of 1,024 positions
-  const auto compare = [&](const char* what, const PatchOptions& options, const auto& foreseen,
-                           const auto& experiment) {
-    const Model model = load(path, {.threads = 2});
-    const RunCost cost = foreseen(model, options);
-    const std::int64_t before = resident_bytes();
-    reset_peak();
-    experiment(model, options);
-    const auto measured = static_cast<double>(peak_bytes() - before);
-    const auto expected =
-        static_cast<double>(cost.weight_bytes + cost.activation_bytes + cost.result_bytes);
-    EXPECT_NEAR(expected / measured, 1.0, slack_of_peak)
-        << what << " " << to_string(options.metric) << ": foreseen " << expected / 1e6
-        << " MB, measured " << measured / 1e6 << " MB";
-  };
-  for (const char* metric : {"logit_diff", "kl", "norm:L8.resid_post"}) {
-    const PatchOptions options{.metric = parse_metric(metric), .raw = true};
-    for (const char* text :
-         {"embed:position", "z:layer", "q_in:layer", "pattern:layer", "mlp_post:layer"}) {
-      const std::vector<SweepSpec> sweeps = {parse_sweep(text)};
-      compare(
-          text, options,
-          [&](const Model& model, const PatchOptions& asked) {
-            return foresee_patch(model, pairs, sweeps, asked);
-          },
-          [&](const Model& model, const PatchOptions& asked) {
-            patch(model, pairs, sweeps, asked);
-          });
-    }
-  }
-  const Paths paths{.receivers = parse_sites("L5.q L6.mlp_in", config.layers),
-                    .mlps = PathMlps::recomputed};
-  const std::vector<SweepSpec> senders = {parse_sweep("z:layer")};
-  compare(
-      "paths", {.raw = true},
-      [&](const Model& model, const PatchOptions& asked) {
-        return foresee_path_patch(model, pairs, senders, paths, asked);
-      },
-      [&](const Model& model, const PatchOptions& asked) {
-        path_patch(model, pairs, senders, paths, asked);
-      });
-}
-
 TEST(PatchCosts, SayHowMuchIsNeededWhereNotEvenOneJobFits) {
   const std::filesystem::path path = write_stored(false);
   const Pairs pairs = pairs_of(stored_config(false), 12, 32);
