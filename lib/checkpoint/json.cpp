@@ -22,32 +22,72 @@ std::string describe(const Json& value) {
   return value.dump();
 }
 
+// Goes through a text before it is made a document. Not as the parser's callback, with which every
+// object that ends costs a walk over all its neighbours.
+class Watcher final : public nlohmann::json_sax<Json> {
+ public:
+  Watcher(const std::string& where, int depth, std::size_t size)
+      : where_(where), depth_(depth), size_(size) {}
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(std::size_t) override {
+    enter();
+    keys_.emplace_back();
+    return true;
+  }
+  bool end_object() override {
+    keys_.pop_back();
+    --open_;
+    return true;
+  }
+  bool start_array(std::size_t) override {
+    enter();
+    return true;
+  }
+  bool end_array() override {
+    --open_;
+    return true;
+  }
+  bool key(string_t& key) override {
+    if (!keys_.back().insert(key).second)
+      bad(fmt::format("{}: JSON key {} appears twice in one object", where_, printable(key)));
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const Json::exception& error) override {
+    if (const auto* const wrong = dynamic_cast<const Json::parse_error*>(&error)) {
+      bad(fmt::format("{}: is not valid JSON: wrong at byte {} of {}", where_, wrong->byte, size_));
+    }
+    bad(fmt::format("{}: is not valid JSON: a number is out of range", where_));
+  }
+
+ private:
+  void enter() {
+    if (open_ >= depth_) bad(fmt::format("{}: JSON nests deeper than {} levels", where_, depth_));
+    ++open_;
+  }
+
+  const std::string& where_;
+  int depth_;
+  std::size_t size_;
+  int open_ = 0;
+  std::vector<std::unordered_set<std::string>> keys_ = {};
+};
+
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& where, int depth) {
-  std::vector<std::unordered_set<std::string>> keys;
-  const auto watch = [&](int level, Json::parse_event_t event, Json& parsed) {
-    using Event = Json::parse_event_t;
-    if (event == Event::object_start || event == Event::array_start) {
-      if (level >= depth) bad(fmt::format("{}: JSON nests deeper than {} levels", where, depth));
-    }
-    if (event == Event::object_start) keys.emplace_back();
-    if (event == Event::object_end) keys.pop_back();
-    if (event == Event::key) {
-      const auto& key = parsed.get_ref<const std::string&>();
-      if (!keys.back().insert(key).second) {
-        bad(fmt::format("{}: JSON key {} appears twice in one object", where, printable(key)));
-      }
-    }
-    return true;
-  };
+  Watcher watcher(where, depth, text.size());
+  Json::sax_parse(text, &watcher);
   try {
-    return Json::parse(text, watch);
-  } catch (const Json::parse_error& error) {
-    bad(fmt::format("{}: is not valid JSON: wrong at byte {} of {}", where, error.byte,
-                    text.size()));
+    return Json::parse(text);
   } catch (const Json::exception&) {
-    bad(fmt::format("{}: is not valid JSON: a number is out of range", where));
+    bad(fmt::format("{}: is not valid JSON", where));
   }
 }
 

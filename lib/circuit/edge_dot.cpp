@@ -130,7 +130,8 @@ EdgeCircuit edge_circuit_from_dot(std::string_view text) {
     }
     const std::string name = edge.from + "->" + to;
     // One edge into a key head is drawn to each of its heads.
-    if (const auto known = space.find_edge(name); known && group > 1 && edge.kind != "q") {
+    const bool of_group = group > 1 && (edge.kind == "k" || edge.kind == "v");
+    if (const auto known = space.find_edge(name); known && of_group) {
       const auto place = static_cast<std::size_t>(*known);
       if (drawn[place] != 0 && circuit.scores[place] == edge.score) continue;
       drawn[place] = 1;

@@ -172,7 +172,9 @@ std::optional<std::vector<std::string>> smallest_cut(const EdgeCircuit& circuit)
   }
   std::vector<std::int64_t> nodes;
   for (std::int64_t node = 1; node < logits; ++node) {
-    if (reached[size(2 * node)] != 0 && reached[size(2 * node + 1)] == 0) nodes.push_back(node);
+    // Other heads of a group entered have no gate: nothing leaves them.
+    if (used[size(node)] != 0 && reached[size(2 * node)] != 0 && reached[size(2 * node + 1)] == 0)
+      nodes.push_back(node);
   }
   return names_of(space, std::move(nodes));
 }

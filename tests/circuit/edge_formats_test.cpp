@@ -93,7 +93,7 @@ TEST(EdgeJson, ReturnsTheSameCircuit) {
 }
 
 TEST(EdgeJson, RefusesWhatIsBroken) {
-  const EdgeCircuit circuit = scored(EdgeSpace(2, 2, 2), 1, 6);
+  const EdgeCircuit circuit = scored(EdgeSpace(2, 2, 2), 1, 20);
   const std::string text = to_json(circuit);
   const std::string name = nlohmann::json::parse(text).at("edges").at(0).at(0);
   expect_refused(from_json, text.substr(0, text.size() / 2), "not valid JSON");
@@ -215,7 +215,7 @@ TEST(EdgeGraphml, ReturnsTheSameCircuit) {
 }
 
 TEST(EdgeGraphml, RefusesWhatIsBroken) {
-  const std::string text = to_graphml(scored(EdgeSpace(2, 2, 2), 1, 6));
+  const std::string text = to_graphml(scored(EdgeSpace(2, 2, 2), 1, 20));
   expect_refused(from_graphml, "", "ends before");
   expect_refused(from_graphml, text.substr(0, text.size() / 2), "byte");
   expect_refused(from_graphml, changed(text, "<data key=\"score\">", "<data key=\"score\">NaN"),
@@ -248,7 +248,7 @@ TEST(EdgeDot, ReturnsWhatIsDrawn) {
 }
 
 TEST(EdgeDot, RefusesWhatIsBroken) {
-  const std::string text = to_dot(scored(EdgeSpace(2, 2, 1), 1, 9));
+  const std::string text = to_dot(scored(EdgeSpace(2, 2, 1), 1, 20));
   expect_refused(from_dot, "", "expected");
   expect_refused(from_dot, "graph { }", "digraph");
   expect_refused(from_dot, text.substr(0, text.size() / 2), "byte");
@@ -306,7 +306,7 @@ TEST(NeuronpediaJson, ReturnsWhatIsIn) {
 }
 
 TEST(NeuronpediaJson, RefusesWhatIsBroken) {
-  const std::string text = to_neuronpedia(scored(EdgeSpace(2, 2, 2), 1, 6));
+  const std::string text = to_neuronpedia(scored(EdgeSpace(2, 2, 2), 1, 20));
   expect_refused(from_neuronpedia, changed(text, "\"links\"", "\"lynx\""), "links");
   expect_refused(from_neuronpedia, changed(text, "\"plumb_edge\": \"", "\"plumb_edge\": \"x"),
                  "no edge");
@@ -358,7 +358,7 @@ TEST(EdgeTensors, ReturnTheSameCircuit) {
 
 TEST(EdgeTensors, RefuseWhatIsBroken) {
   const auto file = test::scratch_dir() / "circuit.safetensors";
-  write_tensors(scored(EdgeSpace(2, 2, 2), 1, 6), file);
+  write_tensors(scored(EdgeSpace(2, 2, 2), 1, 20), file);
   std::ifstream in(file, std::ios::binary);
   const std::string sound{std::istreambuf_iterator<char>(in), {}};
   const auto read = [&](const std::string& bytes) {
@@ -366,7 +366,7 @@ TEST(EdgeTensors, RefuseWhatIsBroken) {
     return edge_circuit_from_tensors(file);
   };
   expect_refused(read, changed(sound, "edges_scores", "edges_sc0res"), "no tensor edges_scores");
-  expect_refused(read, changed(sound, "\\\"n_heads\\\": 2", "\\\"n_heads\\\": 1"), "should be");
+  expect_refused(read, changed(sound, "\\\"n_heads\\\": 2", "\\\"n_heads\\\": 1"), "key heads");
   expect_refused(read, changed(sound, "\"kv_heads\":\"2\"", "\"kv_heads\":\"0\""), "key heads");
   expect_refused(read, sound.substr(0, sound.size() - 1), "");
   std::string broken = sound;

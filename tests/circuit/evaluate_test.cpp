@@ -36,7 +36,7 @@ EdgeCircuit some_scores(const Model& model) {
   return made;
 }
 
-double mean(const at::Tensor& each) { return each.mean().item<double>(); }
+double mean_of(const at::Tensor& each) { return each.mean().item<double>(); }
 
 TEST(Evaluate, GivesFaithfulnessAndCompleteness) {
   const Model model = test::hash_model("llama");
@@ -48,11 +48,11 @@ TEST(Evaluate, GivesFaithfulnessAndCompleteness) {
                {.complements = true});
   const EdgeRuns runs = run_edges(
       model, scored.space, {pruned(some).in, pruned(complement(pruned(some))).in}, pairs);
-  const double from = mean(runs.empty);
-  const double range = mean(runs.clean) - from;
+  const double from = mean_of(runs.empty);
+  const double range = mean_of(runs.clean) - from;
   EXPECT_TRUE(at::equal(found.circuits[0].each, runs.each[0]));
-  EXPECT_NEAR(found.circuits[0].faithfulness.mean, (mean(runs.each[0]) - from) / range, tolerance);
-  EXPECT_NEAR(found.circuits[0].completeness.mean, (mean(runs.each[1]) - from) / range, tolerance);
+  EXPECT_NEAR(found.circuits[0].faithfulness.mean, (mean_of(runs.each[0]) - from) / range, tolerance);
+  EXPECT_NEAR(found.circuits[0].completeness.mean, (mean_of(runs.each[1]) - from) / range, tolerance);
   EXPECT_EQ(found.circuits[0].edges, count_edges(pruned(some)));
   EXPECT_LE(found.circuits[0].faithfulness.low, found.circuits[0].faithfulness.mean);
   EXPECT_GE(found.circuits[0].faithfulness.high, found.circuits[0].faithfulness.mean);
@@ -108,7 +108,7 @@ TEST(Evaluate, DrawsMibsCurves) {
 TEST(Evaluate, SaysWhatEdgesAdd) {
   const Model model = test::hash_model("gpt2");
   const Pairs pairs = some_pairs();
-  const EdgeCircuit circuit = pruned(top_edges(some_scores(model), 40, true));
+  const EdgeCircuit circuit = pruned(top_edges(some_scores(model), 120, true));
   const auto needs = minimality(model, circuit, pairs, 5, {}, 1);
   ASSERT_EQ(needs.size(), 5U);
   const Evaluation whole = evaluate(model, {circuit}, pairs);
