@@ -121,7 +121,7 @@ struct WaveReport {
   std::vector<SelfMask> self_masks = {};
   std::vector<int> smallest_mask = {};  ///< smallest sufficient layer set found; empty = none
   std::vector<Effect> restored = {};    ///< displaced run with components of position 0 pasted in
-  double vocabulary_share = 0;          ///< tokens that spike as a sequence of length 1
+  double vocabulary_share = 0;  ///< tokens that spike at position 0; without a spike: draw a sink
   std::array<double, 3> vocabulary_norm = {};            ///< 1st, 50th, 99th percentile
   std::vector<std::int64_t> vocabulary_exceptions = {};  ///< weakest tokens, at most 20
   std::vector<std::string> dependence = {};  ///< sentences: how this wave depends on earlier ones

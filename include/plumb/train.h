@@ -61,8 +61,9 @@ void check(const TrainOptions& options);
 /// gradients of the weights that the model was made of (see `Model::Source`).
 at::Tensor training_loss(const Model& model, const at::Tensor& ids);
 
-/// First weights, float32, by `weight_name`: embeddings N(0, 1), gains 1, biases of norms 0, all
-/// else uniform within 1 / sqrt(inputs), as PyTorch's layers begin. The same on every platform.
+/// First weights, float32, by `weight_name`: embeddings N(0, 1), or N(0, 0.02) where the
+/// unembedding is tied, gains 1, biases of norms 0, all else uniform within 1 / sqrt(inputs), as
+/// PyTorch's layers begin. The same on every platform.
 std::map<std::string, at::Tensor> first_weights(const ModelConfig& config, std::uint64_t seed);
 
 /// What one step did.

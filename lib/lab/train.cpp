@@ -17,6 +17,9 @@ namespace plumb {
 
 namespace {
 
+// Of GPT-2's embeddings: as an unembedding, N(0, 1) would begin with logits of sqrt(d_model).
+constexpr double tied_deviation = 0.02;
+
 [[noreturn]] void refuse(const std::string& message) {
   throw Error(ErrorKind::bad_argument, "training: " + message);
 }
@@ -60,10 +63,11 @@ at::Tensor first_weight(const ModelConfig& config, Weight weight, int layer, Ran
   at::Tensor value = at::empty(weight_shape(config, weight, layer), at::kFloat);
   if (is_norm(weight)) return value.fill_(is_bias(weight) ? 0.0 : 1.0);
   auto* out = value.data_ptr<float>();
+  const double deviation = config.tied ? tied_deviation : 1.0;
   const double reach = 1.0 / std::sqrt(static_cast<double>(inputs_of(config, weight, layer)));
   for (std::int64_t i = 0; i < value.numel(); ++i) {
     const double draw =
-        is_embedding(weight) ? random.normal() : reach * (2.0 * random.uniform() - 1.0);
+        is_embedding(weight) ? deviation * random.normal() : reach * (2.0 * random.uniform() - 1.0);
     out[i] = static_cast<float>(draw);
   }
   return value;
