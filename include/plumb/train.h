@@ -119,7 +119,8 @@ class Training {
   std::vector<StepRecord> history_ = {};
 };
 
-/// All that the bits depend on, as one JSON line.
+/// All that the bits depend on, as one JSON line. Throws bad_argument where no config.json can say
+/// what the model is.
 std::string describe(const TrainOptions& options);
 
 /// Where a training leaves its files, and how often.

@@ -6,6 +6,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/arrange_weights.h"
 #include "checkpoint/atomic_file.h"
 #include "checkpoint/mapped_file.h"
 #include "checkpoint/safetensors.h"
@@ -63,16 +64,10 @@ at::Tensor read_tensor(const std::filesystem::path& file, const StoredTensor& st
 
 std::string describe(const TrainOptions& o) {
   using Json = nlohmann::ordered_json;
-  const ModelConfig& c = o.config;
+  // The config.json that checkpoints get says everything about the model, or is refused here.
+  const auto config = config_to_write(family_to_write(o.config.family), o.config, at::kFloat);
   const Json json = {
-      {"model",
-       {{"family", c.family},
-        {"layers", c.layers},
-        {"heads", c.heads},
-        {"d_model", c.d_model},
-        {"d_mlp", c.d_mlp},
-        {"vocab", c.vocab},
-        {"context", c.context}}},
+      {"model", Json::parse(config.dump())},
       {"task",
        {{"name", to_string(o.task.task)},
         {"length", o.task.length},
