@@ -64,6 +64,7 @@ int main() try {
   sizes.d_model = d_model;
   sizes.d_mlp = 1;
   sizes.vocab = vocab;
+  sizes.context = 8;
   sizes.positions = plumb::Positions::none;
   const plumb::TappedModel model(sizes, forward, "copier");
 

@@ -120,13 +120,17 @@ TEST(RecordCommand, TakesTheMemoryThatWasForeseen) {
   }
 }
 
+// What is foreseen holds 20 MB to spare for each of two workers, which is more than this small model
+// takes, and what allocators keep back.
+constexpr double margins_of_workers = 64e6;
+
 TEST(PatchCommand, DoesAndTakesWhatWasForeseenInAnyMemory) {
   const fs::path out = scratch_dir();
   const fs::path pairs = out / "pairs.jsonl";
   std::ofstream(pairs)
       << "{\"clean\": [3, 5, 7, 9], \"corrupt\": [3, 6, 7, 9], \"answers\": [1, 2]}\n";
   const auto values = [&](std::vector<std::string> flags, const std::string& memory) {
-    flags.insert(flags.begin(), {"planted", "--pairs", pairs.string()});
+    flags.insert(flags.begin(), {"planted", "--threads", "2", "--pairs", pairs.string()});
     if (!memory.empty()) flags.insert(flags.end(), {"--memory", memory});
     std::vector<std::string> plan = {"inspect", "--plan", "patch"};
     plan.insert(plan.end(), flags.begin(), flags.end());
@@ -136,9 +140,8 @@ TEST(PatchCommand, DoesAndTakesWhatWasForeseenInAnyMemory) {
     const Json json = document(run);
     EXPECT_EQ(foreseen.at("command"), "patch");
     EXPECT_EQ(foreseen.at("evaluations"), json.at("evaluations"));
-    EXPECT_NEAR(
-        foreseen.at("peak_bytes").get<double>() / json.at("run").at("peak_bytes").get<double>(),
-        1.0, slack_of_peak);
+    EXPECT_NEAR(foreseen.at("peak_bytes").get<double>(),
+                json.at("run").at("peak_bytes").get<double>(), margins_of_workers);
     return json.at("sweeps");
   };
   for (const std::vector<std::string>& flags :
