@@ -21,7 +21,7 @@ PROGRAM := $(BUILD)/apps/plumb/plumb
 help:
 	@echo "make demo     find the P0 sink circuit of a real model; results in out/p0"
 	@echo "make test     build everything and run all tests"
-	@echo "make bench    measure the speed beside the reference libraries (12 GB of Python packages)"
+	@echo "make bench    measure the speed beside the reference libraries (18 GB of Python packages)"
 	@echo "make format   format every source in place"
 	@echo "make setup    install what is missing (apt; the other targets do it too)"
 	@echo "make clean    remove build/ and out/"
@@ -47,6 +47,7 @@ bench: configure
 	@cmake --build $(BUILD) --target plumb_bench_forward plumb_cli -j $(JOBS)
 	@tests/bench/run.sh $(BUILD)
 	@tests/bench/patching.sh $(BUILD)
+	@tests/bench/edges.sh $(BUILD)
 
 format:
 	@command -v clang-format >/dev/null || { echo "clang-format is missing: apt install clang-format"; exit 1; }
