@@ -3,8 +3,8 @@
 PEER.json is what peer_edges.py printed, INSPECT.json what `plumb inspect --json` prints of the model, each
 PLUMB.json what `plumb attribute --json` printed for one of its methods, all edges, on the same weights and
 pairs. Stops if a score differs, or the order of the strongest edges does beyond near ties; then prints
-seconds, their ratios to the peer and to the bare passes (the peer's plain forward counts one, a backward
-two), and memory above the weights in float32: of plumb the whole process, LibTorch's own share included.
+seconds, their ratios to the peer and to the bare passes (a plain forward of transformers counts one, a
+backward two), and memory above the weights in float32: of plumb the whole process, LibTorch's own share included.
 """
 
 import json

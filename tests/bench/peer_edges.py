@@ -54,9 +54,7 @@ def tokens_of(_, rows, max_length=None):
 eap.attribute.tokenize_plus = eap.evaluate.tokenize_plus = tokens_of
 
 
-def hooked(directory):
-    hf = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, attn_implementation="eager").float().eval()
+def hooked(hf):
     config = hf.config
     common = dict(init_weights=False, device="cpu", dtype=torch.float32, use_attn_result=True,
                   use_split_qkv_input=True, use_hook_mlp_in=True, d_vocab=config.vocab_size)
@@ -112,8 +110,6 @@ def main():
     torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()
 
-    model = hooked(options.model)
-    gc.collect()
     with open(options.pairs) as file:
         pairs = [json.loads(line) for line in file]
     answers = torch.tensor([pair["answers"] for pair in pairs])
@@ -123,11 +119,16 @@ def main():
         last = logits[torch.arange(len(lengths)), lengths - 1].gather(1, labels)
         return -(last[:, 0] - last[:, 1]).mean()
 
-    graph = Graph.from_model(model)
+    hf = transformers.AutoModelForCausalLM.from_pretrained(
+        options.model, attn_implementation="eager").float().eval()
     clean = torch.tensor(batch[0])
     with torch.no_grad():
-        model(clean)
-        _, forward = timed(lambda: model(clean), 3)
+        hf(clean)
+        _, forward = timed(lambda: hf(clean), 5)  # bare: the package's own model is slower
+    model = hooked(hf)
+    del hf
+    gc.collect()
+    graph = Graph.from_model(model)
     loaded = memory("VmRSS")
     methods = {"eap": lambda: eap.attribute.get_scores_eap(model, graph, [batch], loss, quiet=True),
                "eap-ig": lambda: eap.attribute.get_scores_eap_ig(
