@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "plumb/metrics.h"
+#include "sink/p0_vocabulary.h"
 
 namespace plumb {
 
@@ -65,9 +66,11 @@ Rung present(const LadderEvidence& evidence, const Wave& wave) {
   return rung("L1", "present", claim, text, evidence.plain->null, holds_if(holds));
 }
 
-Rung positional(const P0Context& context, const LadderEvidence& evidence, bool spikes,
+Rung positional(const P0Context& context, std::size_t w, const LadderEvidence& evidence,
                 const WaveReport& report) {
-  const Estimate share = wilson(report.vocabulary_share, context.model.config().vocab);
+  const bool spikes = context.spikes(w);
+  const Estimate share = wilson(report.vocabulary_share,
+                                static_cast<double>(vocabulary_tried(context, w)));
   std::string claim =
       spikes
           ? fmt::format(
@@ -234,7 +237,7 @@ Verdict decide(const P0Context& context, const LadderEvidence& evidence, const W
 void climb(const P0Context& context, std::size_t w, const LadderEvidence& evidence,
            WaveReport& report) {
   report.ladder = {present(evidence, report.wave),
-                   positional(context, evidence, context.spikes(w), report),
+                   positional(context, w, evidence, report),
                    located(context, evidence, report),
                    necessary(context, report),
                    sufficient(context, report),

@@ -20,14 +20,15 @@ constexpr std::int64_t tokens_at_once = 64;
 constexpr int layers_read = 2;     // of the wave
 constexpr double half_sink = 0.5;  // share of the clean sink's excess that a token must draw
 
+std::int64_t stride_of(std::int64_t vocab) { return (vocab + tokens_tried - 1) / tokens_tried; }
+
 // A wave whose position 0 does not spike: tokens are put first in some of the sequences, and those
 // count that draw at least half of the sink.
 void sweep_by_attention(P0Context& context, std::size_t w, WaveReport& report) {
   const Wave& wave = context.waves[w];
   const int until = std::min(wave.last + 1, wave.onset + layers_read);
   const std::int64_t vocab = context.model.config().vocab;
-  const std::int64_t stride = (vocab + tokens_tried - 1) / tokens_tried;
-  const at::Tensor tokens = at::arange(0, vocab, stride, at::kLong);
+  const at::Tensor tokens = at::arange(0, vocab, stride_of(vocab), at::kLong);
   const auto& inputs = context.inputs.tokens;
   const std::int64_t sequences = std::min(sequences_tried, inputs.batch());
   Plan plan{.logits = Logits::none, .until = until};
@@ -67,6 +68,13 @@ void sweep_by_attention(P0Context& context, std::size_t w, WaveReport& report) {
 }
 
 }  // namespace
+
+std::int64_t vocabulary_tried(const P0Context& context, std::size_t wave) {
+  const std::int64_t vocab = context.model.config().vocab;
+  if (context.spikes(wave)) return vocab;
+  const std::int64_t stride = stride_of(vocab);
+  return (vocab + stride - 1) / stride;
+}
 
 void sweep_vocabulary(P0Context& context, std::vector<WaveReport>& reports) {
   if (context.waves.empty()) return;

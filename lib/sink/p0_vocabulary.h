@@ -11,4 +11,7 @@ namespace plumb {
 /// of the sequences: by half of the sink's excess over the null.
 void sweep_vocabulary(P0Context& context, std::vector<WaveReport>& reports);
 
+/// How many tokens it tries of a wave: all of the vocabulary, or without a spike at most 1,024.
+std::int64_t vocabulary_tried(const P0Context& context, std::size_t wave);
+
 }  // namespace plumb
