@@ -1,6 +1,7 @@
 // Edge circuits put together, taken apart and compared.
 #include <fmt/format.h>
 
+#include <utility>
 
 #include "plumb/attribute.h"
 #include "plumb/edge_circuit.h"
