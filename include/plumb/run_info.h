@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <future>
 #include <map>
 #include <string>
 
@@ -16,7 +17,8 @@ struct RunInfo {
   std::string command = {};         ///< "p0"
   std::string command_line = {};    ///< as typed, quoted for a shell
   std::string model = {};           ///< name of the model
-  std::string sha256 = {};          ///< `Model::sha256`
+  /// `Model::sha256`, which another thread computes while the run goes on; read it with `sha256()`.
+  std::shared_future<std::string> hash = {};
   std::string headers_sha256 = {};  ///< `Model::headers_sha256`
   ModelConfig config = {};
   int first_layer = 0;      ///< of the blocks loaded, the last being that of the config
@@ -34,9 +36,13 @@ struct RunInfo {
   std::int64_t peak_bytes = 0;                    ///< largest resident memory so far
   std::uint64_t bytes_read = 0;                   ///< of the checkpoint's tensors
   std::map<std::string, std::string> files = {};  ///< files written: "archive" to its path, ...
+
+  /// Waits for `hash`; empty where there is none. Throws what hashing threw.
+  std::string sha256() const { return hash.valid() ? hash.get() : std::string(); }
 };
 
-/// The model's part filled in, and the clock started.
+/// The model's part filled in, and the clock started. The model's weights are hashed by a thread
+/// of its own from now on, which keeps the model until it is done.
 RunInfo start_run(const Model& model, std::string command, std::string command_line,
                   std::uint64_t seed);
 

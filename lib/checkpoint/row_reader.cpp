@@ -1,6 +1,7 @@
 #include "checkpoint/row_reader.h"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <numeric>
 
@@ -142,14 +143,17 @@ void RowReader::read_vector(Out* out) {
   }
 }
 
-/// Takes a band of inputs at a time, so that both sides stay in the cache.
+/// Takes a band of inputs at a time, and turns a few outputs of it in a corner of memory: the rows of
+/// `out` may lie at a distance at which they push each other out of the cache.
 template <class Out>
 void RowReader::read_transposed(Out* out) {
   constexpr std::int64_t band = 32;
+  constexpr std::int64_t rows_at_once = 16;
   const std::int64_t outputs = stored_.info.shape.back();
   const std::int64_t first = stored_row(0);
   const std::int64_t span = stored_row(rows_ - 1) - first + 1;
   std::vector<Out> values(static_cast<std::size_t>(band * span));
+  std::array<Out, band * rows_at_once> corner;
   std::vector<std::int64_t> places(static_cast<std::size_t>(rows_));
   for (std::int64_t row = 0; row < rows_; ++row)
     places[static_cast<std::size_t>(row)] = stored_row(row) - first;
@@ -158,10 +162,16 @@ void RowReader::read_transposed(Out* out) {
     for (std::int64_t i = 0; i < width; ++i) {
       take(base_ + (begin + i) * outputs + first, span, values.data() + i * span);
     }
-    for (std::int64_t row = 0; row < rows_; ++row) {
-      const Out* from = values.data() + places[static_cast<std::size_t>(row)];
-      Out* to = out + row * columns_ + begin;
-      for (std::int64_t i = 0; i < width; ++i) to[i] = from[i * span];
+    for (std::int64_t block = 0; block < rows_; block += rows_at_once) {
+      const std::int64_t end = std::min(block + rows_at_once, rows_);
+      for (std::int64_t i = 0; i < width; ++i) {
+        const Out* from = values.data() + i * span;
+        const std::int64_t* place = places.data() + block;
+        for (std::int64_t row = 0; row < end - block; ++row)
+          corner[static_cast<std::size_t>(row * band + i)] = from[place[row]];
+      }
+      for (std::int64_t row = block; row < end; ++row)
+        std::copy_n(corner.data() + (row - block) * band, width, out + row * columns_ + begin);
     }
   }
 }

@@ -104,7 +104,7 @@ void put_provenance(ArchiveWriter& file, const RunInfo& run, const std::string& 
   file.attribute(at, "command_line", run.command_line);
   file.attribute(at, "options", options);
   file.attribute(at, "model", run.model);
-  file.attribute(at, "model_sha256", run.sha256);
+  file.attribute(at, "model_sha256", run.sha256());
   file.attribute(at, "headers_sha256", run.headers_sha256);
   file.attribute(at, "family", run.config.family);
   file.attribute(at, "layers", std::int64_t{run.all_layers});

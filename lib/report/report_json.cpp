@@ -80,7 +80,7 @@ Json document(const RunInfo& run) {
   json["command"] = run.command;
   const auto hash = [](const std::string& hex) { return hex.empty() ? Json() : Json(hex); };
   json["model"] = {{"name", run.model},
-                   {"sha256", hash(run.sha256)},
+                   {"sha256", hash(run.sha256())},
                    {"headers_sha256", hash(run.headers_sha256)},
                    {"family", config.family},
                    {"layers", run.all_layers},

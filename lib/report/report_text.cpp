@@ -76,11 +76,12 @@ std::string inspect_text(const RunInfo& run, const Checkpoint& checkpoint,
   const Inspection found = look_at(checkpoint);
   const std::int64_t block_bytes = found.parameters_per_block * (run.dtype == "f64" ? 8 : 4);
 
+  const std::string hash = run.sha256();
   std::string text = show_run(run, nullptr);
   text += fmt::format("{} file{}, {} {}\n", checkpoint.format(),
                       checkpoint.format() == "gguf" ? "" : "s",
-                      run.sha256.empty() ? "weights not hashed; sha256 of the headers" : "sha256",
-                      run.sha256.empty() ? run.headers_sha256 : run.sha256);
+                      hash.empty() ? "weights not hashed; sha256 of the headers" : "sha256",
+                      hash.empty() ? run.headers_sha256 : hash);
   text += heading("Architecture");
   for (const auto& [name, value] : found.switches)
     text += fmt::format("  {:<12} {}\n", name, value);

@@ -6,7 +6,11 @@
 
 #include <cmath>
 #include <ctime>
+#include <future>
+#include <mutex>
+#include <thread>
 #include <utility>
+#include <vector>
 
 namespace plumb {
 namespace {
@@ -28,6 +32,30 @@ std::string utc_now() {
   return std::string(text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts));
 }
 
+/// The threads that hash. Nobody waits for one whose run failed before the program ends.
+class Hashers {
+ public:
+  ~Hashers() {
+    for (std::thread& thread : threads_) thread.join();
+  }
+  void add(std::thread thread) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    threads_.push_back(std::move(thread));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::thread> threads_;
+};
+
+std::shared_future<std::string> hash_of(const Model& model) {
+  static Hashers hashers;
+  std::packaged_task<std::string()> task([model] { return model.sha256(); });
+  std::shared_future<std::string> hash = task.get_future();
+  hashers.add(std::thread(std::move(task)));
+  return hash;
+}
+
 }  // namespace
 
 RunInfo start_run(const Model& model, std::string command, std::string command_line,
@@ -36,8 +64,8 @@ RunInfo start_run(const Model& model, std::string command, std::string command_l
   run.command = std::move(command);
   run.command_line = std::move(command_line);
   run.model = model.name();
-  run.sha256 = model.sha256();
   run.headers_sha256 = model.headers_sha256();
+  run.hash = hash_of(model);
   run.config = model.config();
   run.first_layer = model.first_layer();
   run.all_layers = model.all_layers();

@@ -1,10 +1,14 @@
-"""Compares the peers' numbers with plumb's: compare_patching.py MODEL_DIR PEER.json... -- PLUMB.json...
+"""Compares the peers' numbers with plumb's:
+
+    compare_patching.py MODEL_DIR TWIN.json PEER.json... -- PLUMB.json...
 
 Each PEER.json is what a peer script printed, each PLUMB.json what `plumb patch --raw --json` printed for
 some of the sweeps. Stops if a value or a plain run differs; then prints, beside each peer that has the
 sweeps, seconds and their ratio (the peer's being its median a site times the number of sites), token-layer
 evaluations, peak memory, and the share of the limit: the arithmetic of the evaluations made at the rate of
-a bare matrix product, which the peer scripts measure, in the time that plumb took.
+a bare matrix product, which the peer scripts measure, in the time that plumb took. TWIN.json is what
+`plumb_bench_forward --patched` printed for the pairs' shape: beside it stands what one whole patched pass
+of plumb's own for each site would take (that both give the same values is what the tests are for).
 """
 
 import json
@@ -54,13 +58,19 @@ def weights_of_a_block(directory):
 
 def main():
     split = sys.argv.index("--")
-    directory, peers, names = sys.argv[1], sys.argv[2:split], sys.argv[split + 1:]
+    directory, twin, peers, names = sys.argv[1], sys.argv[2], sys.argv[3:split], sys.argv[split + 1:]
+    passes = [one["median_s"] for one in json.load(open(twin))["results"][0]["patched"].values()]
+    a_pass = sorted(passes)[len(passes) // 2]
     peers = [json.load(open(name)) for name in peers]
     block = weights_of_a_block(directory)
     for name in names:
         ours = json.load(open(name))
         run = ours["run"]
         specs = [spec_of(sweep) for sweep in ours["sweeps"]]
+        made = ours["naive_evaluations"] // (ours["inputs"]["sequences"] * ours["inputs"]["length"] *
+                                             ours["model"]["layers"])
+        print(f"{made:5} passes, a whole one for each site: {made * a_pass:6.1f} s, plumb "
+              f"{run['seconds']:6.1f} s   {made * a_pass / run['seconds']:5.1f} times faster")
         for peer in peers:
             if not all(spec in peer["sweeps"] for spec in specs):
                 continue

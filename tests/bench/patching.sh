@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tests/bench/patching.sh BUILD: activation patching sweeps on GPT-2 small's shape and on SmolLM2, plumb
-# beside TransformerLens and nnsight on the same weights and pairs, in one run. Values are compared before
-# anything is printed. Results in out/bench/.
+# beside whole passes of its own, TransformerLens and nnsight on the same weights and pairs, in one run.
+# Values are compared before anything is printed. Results in out/bench/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -22,6 +22,10 @@ run() { # model directory, pairs, result's name, sweeps...
   "$plumb" patch "$model" --pairs "$pairs" "${flags[@]}" --raw --json --quiet --threads "$threads" \
     >"$out/plumb-patching-$name.json"
 }
+twin() { # model directory, shape, result's name
+  "$build/tests/bench/plumb_bench_forward" "$1" "$2" --patched --threads "$threads" \
+    >"$out/plumb-twin-$3.json" 2>/dev/null
+}
 streams="resid_pre:layer,position attn_out:layer,position mlp_out:layer,position"
 
 model=build/peer_models/gpt2-small
@@ -35,8 +39,9 @@ $python tests/bench/peer_nnsight.py "$model" "$pairs" --threads "$threads" >"$ou
 run "$model" "$pairs" gpt2-streams $streams
 run "$model" "$pairs" gpt2-heads z:layer,head
 run "$model" "$pairs" gpt2-heads-positions z:layer,position,head
+twin "$model" 8x15 gpt2
 echo "GPT-2 small's shape, 8 pairs of 15 tokens"
-python3 tests/bench/compare_patching.py "$model" "$out"/peer-{patching,nnsight}.json -- \
+python3 tests/bench/compare_patching.py "$model" "$out"/plumb-twin-gpt2.json "$out"/peer-{patching,nnsight}.json -- \
   "$out"/plumb-patching-gpt2-*.json
 
 data/models/get smollm2-135m >/dev/null 2>&1 || { echo "No smollm2-135m to measure." >&2; exit 0; }
@@ -50,6 +55,7 @@ $python tests/bench/peer_patching.py "$model" "$pairs" --name HuggingFaceTB/Smol
 # shellcheck disable=SC2086
 run "$model" "$pairs" smollm2-streams $streams
 run "$model" "$pairs" smollm2-heads-positions z:layer,position,head
+twin "$model" 4x16 smollm2
 echo "SmolLM2-135M, 4 pairs of 16 tokens"
-python3 tests/bench/compare_patching.py "$model" "$out/peer-patching-smollm2.json" -- \
+python3 tests/bench/compare_patching.py "$model" "$out"/plumb-twin-smollm2.json "$out/peer-patching-smollm2.json" -- \
   "$out"/plumb-patching-smollm2-*.json

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <future>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -30,7 +31,9 @@ RunInfo run_info() {
   run.command = "p0";
   run.command_line = "plumb p0 toy";
   run.model = "toy";
-  run.sha256 = std::string(64, 'a');
+  std::promise<std::string> hash;
+  hash.set_value(std::string(64, 'a'));
+  run.hash = hash.get_future();
   run.config.family = "llama";
   run.config.layers = kLayers;
   run.config.heads = kHeads;
