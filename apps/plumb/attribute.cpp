@@ -1,9 +1,10 @@
-// plumb attribute: what each edge between two components is worth to a metric.
+// plumb attribute: what each edge between two components, or each node, is worth to a metric.
 #include "plumb/attribute.h"
 
 #include <memory>
 #include <sstream>
 
+#include "attribute_nodes.h"
 #include "output.h"
 #include "plumb/error.h"
 #include "plumb/report_archive.h"
@@ -29,7 +30,39 @@ struct AttributeFlags {
   std::string edges = {};
   std::int64_t top = 0;
   std::int64_t check = 0;
+  NodeFlags nodes = {};
 };
+
+/// The flags of nodes, with those that edges have too. Throws bad_argument where one is of edges
+/// alone.
+NodeFlags node_flags(const AttributeFlags& flags) {
+  if (!flags.edges.empty())
+    throw Error(ErrorKind::bad_argument, "--edges is for edges: --method direct or exact");
+  if (flags.options.by_position)
+    throw Error(ErrorKind::bad_argument,
+                "nodes by position are asked for like --nodes z:layer,position,head");
+  NodeFlags nodes = flags.nodes;
+  nodes.common = flags.common;
+  nodes.model = flags.model;
+  nodes.pairs = flags.pairs;
+  nodes.bos = flags.bos;
+  nodes.metric = flags.metric;
+  nodes.method = flags.method;
+  nodes.points = flags.options.points;
+  nodes.each = flags.options.each;
+  nodes.top = flags.top;
+  nodes.check = flags.check;
+  return nodes;
+}
+
+EdgeMethod edge_method(const std::string& text) {
+  try {
+    return parse_edge_method(text);
+  } catch (const Error& error) {
+    throw Error(error.kind(),
+                std::string(error.what()) + "; or for nodes atp, atp-qk, atp*, ig, ig-inputs");
+  }
+}
 
 void check(const AttributeFlags& flags) {
   const auto need = [](bool given, const char* what) {
@@ -67,7 +100,9 @@ void choose_edges(AttributeFlags& flags, const Model& model, const Pairs& pairs,
 int run_attribute(AttributeFlags flags, const std::string& command_line) {
   Common& common = flags.common;
   check(flags);
-  flags.options.method = parse_edge_method(flags.method);
+  if (is_node_method(flags.method)) return run_attribute_nodes(node_flags(flags), command_line);
+  refuse_node_flags(flags.nodes);
+  flags.options.method = edge_method(flags.method);
   const Metric metric = flags.metric.empty() ? Metric{} : parse_metric(flags.metric, vector_from);
   if (!common.out.empty()) prepare_directory(common.out);
   const Chosen chosen = open_model(flags.model, common);
@@ -108,7 +143,7 @@ int run_attribute(AttributeFlags flags, const std::string& command_line) {
 
 Command attribute_command() {
   return {
-      "attribute", "Score edges between components for a metric, by gradients or exactly",
+      "attribute", "Score edges or nodes for a metric, by gradients or exactly",
       [](CLI::App& app, const std::string& command_line) {
         const auto flags = std::make_shared<AttributeFlags>();
         offer_model(app, flags->model);
@@ -116,27 +151,35 @@ Command attribute_command() {
               "Pairs: JSON lines {\"clean\": TEXT or [ids], \"corrupt\": ..., \"answers\": [right, "
               "wrong]}, or a .csv of clean, corrupted, correct_idx, incorrect_idx",
               [flags](const std::string& text) { flags->pairs = text; });
-        offer(app, "--method", "NAME",
-              "eap, eap-ig (gradients along the embeddings from corrupt to clean), "
-              "eap-ig-activations (along each component's write) or clean-corrupted; without "
-              "gradients direct (straight to the logits, all else frozen) or exact (all behind the "
-              "receiver follows)",
-              [flags](const std::string& text) { flags->method = text; });
-        offer(app, "--steps", "M", "Steps of integration, of eap-ig and eap-ig-activations (5)",
+        offer(
+            app, "--method", "NAME",
+            "eap, eap-ig (gradients along the embeddings from corrupt to clean), "
+            "eap-ig-activations (along each component's write) or clean-corrupted; without "
+            "gradients direct (straight to the logits, all else frozen) or exact (all behind the "
+            "receiver follows). Of nodes: atp (attribution patching), atp-qk (with the softmax of "
+            "q and k computed anew), atp* (and GradDrop), ig (integrated along each site) or "
+            "ig-inputs (along the embeddings)",
+            [flags](const std::string& text) { flags->method = text; });
+        offer_nodes(app, flags->nodes);
+        offer(app, "--steps", "M", "Steps of integration (5; of nodes 10)",
               [flags](const std::string& text) {
                 flags->options.steps = static_cast<int>(whole("--steps", text, 1, 1000));
+                flags->nodes.steps = flags->options.steps;
               });
-        offer(app, "--points", "NAME",
-              "Where the steps lie: left (k/m from corrupt to clean, k = 0 to m - 1; that of "
-              "eap-ig), right (k = 1 to m; that of eap-ig-activations), midpoint or trapezoid",
-              [flags](const std::string& text) { flags->options.points = parse_ig_points(text); });
+        offer(
+            app, "--points", "NAME",
+            "Where the steps lie: left (k/m from corrupt to clean, k = 0 to m - 1; that of "
+            "eap-ig), right (k = 1 to m; that of eap-ig-activations), midpoint (that of nodes) or "
+            "trapezoid",
+            [flags](const std::string& text) { flags->options.points = parse_ig_points(text); });
         offer(app, "--metric", "NAME",
               "logit_diff, log_prob, prob, prob_diff, kl, reverse_kl or js, at the last position; "
               "loss or loss@POSITIONS; sink:LAYER[.HEAD], attention:SITE, norm:SITE or "
               "projection:SITE:FILE (logit_diff)",
               [flags](const std::string& text) { flags->metric = text; });
         offer(app, "--top", "N",
-              "List so many edges, of the largest absolute scores (all in the JSON, 20 in the "
+              "List so many edges or nodes, of the largest absolute scores (all in the JSON, 20 in "
+              "the "
               "text); direct and exact evaluate only the N strongest of eap-ig",
               [flags](const std::string& text) {
                 flags->top = whole("--top", text, 1, most_listed);
@@ -144,7 +187,8 @@ Command attribute_command() {
         offer(app, "--edges", "NAMES", "The edges that direct or exact evaluates (all)",
               [flags](const std::string& text) { flags->edges = text; });
         offer(app, "--check", "N",
-              "Hold an estimate against the exact effects of N edges, half of them its strongest",
+              "Hold an estimate against the exact effects of N edges or nodes, half of them its "
+              "strongest; of nodes a quarter is chosen by doubt and a quarter by chance",
               [flags](const std::string& text) {
                 flags->check = whole("--check", text, 1, most_listed);
               });
@@ -156,7 +200,7 @@ Command attribute_command() {
         offer_device(app, flags->common);
         offer_dtype(app, flags->common);
         offer_threads(app, flags->common);
-        offer_seed(app, flags->common, "Of planted models");
+        offer_seed(app, flags->common, "Of planted models, and of what --check draws");
         offer_out(app, flags->common, "Also write attribute.h5, attribute.json and attribute.txt");
         offer_json(app, flags->common);
         offer_quiet(app, flags->common);

@@ -8,47 +8,20 @@
 #include <set>
 #include <vector>
 
+#include "experiment/correlation.h"
 #include "plumb/attribute.h"
 #include "plumb/error.h"
 
 namespace plumb {
 namespace {
 
-double correlation(const std::vector<double>& a, const std::vector<double>& b) {
-  const auto n = static_cast<double>(a.size());
-  const double mean_a = std::accumulate(a.begin(), a.end(), 0.0) / n;
-  const double mean_b = std::accumulate(b.begin(), b.end(), 0.0) / n;
-  double ab = 0.0;
-  double aa = 0.0;
-  double bb = 0.0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    ab += (a[i] - mean_a) * (b[i] - mean_b);
-    aa += (a[i] - mean_a) * (a[i] - mean_a);
-    bb += (b[i] - mean_b) * (b[i] - mean_b);
-  }
-  return aa > 0.0 && bb > 0.0 ? ab / std::sqrt(aa * bb) : std::nan("");
-}
-
-std::vector<std::size_t> order_of(const std::vector<double>& values, bool by_size) {
+std::vector<std::size_t> by_size(const std::vector<double>& values) {
   std::vector<std::size_t> order(values.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::ranges::stable_sort(order, [&](std::size_t x, std::size_t y) {
-    return by_size ? std::abs(values[x]) > std::abs(values[y]) : values[x] < values[y];
+    return std::abs(values[x]) > std::abs(values[y]);
   });
   return order;
-}
-
-std::vector<double> ranks(const std::vector<double>& values) {
-  const std::vector<std::size_t> order = order_of(values, false);
-  std::vector<double> made(values.size());
-  for (std::size_t first = 0; first < order.size();) {
-    std::size_t end = first;
-    while (end < order.size() && values[order[end]] == values[order[first]]) ++end;
-    for (std::size_t i = first; i < end; ++i)
-      made[order[i]] = static_cast<double>(first + end - 1) / 2.0;
-    first = end;
-  }
-  return made;
 }
 
 }  // namespace
@@ -70,8 +43,8 @@ EdgeAgreement compare(const EdgeScores& a, const EdgeScores& b, std::int64_t top
   if (found.edges == 0) return {.pearson = std::nan(""), .spearman = std::nan("")};
   found.pearson = correlation(x, y);
   found.spearman = correlation(ranks(x), ranks(y));
-  const std::vector<std::size_t> order_x = order_of(x, true);
-  const std::vector<std::size_t> order_y = order_of(y, true);
+  const std::vector<std::size_t> order_x = by_size(x);
+  const std::vector<std::size_t> order_y = by_size(y);
   const std::set<std::size_t> first(order_x.begin(), order_x.begin() + found.top);
   const auto shared = std::count_if(order_y.begin(), order_y.begin() + found.top,
                                     [&](std::size_t edge) { return first.contains(edge); });

@@ -256,4 +256,5 @@ def fill_cases(result, nets, clean, corrupt, answers):
                     "values": [value(entry) for entry in table]})
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])
