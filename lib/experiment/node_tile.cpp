@@ -90,9 +90,12 @@ class NodeTileRun {
 
   Changes changes_of(int layer, const NodePlain::Values& own) {
     Changes made;
-    const NodePlain::Values others = plain_.others(layer, own);
+    NodePlain::Values compared = own;
+    const auto is_node = [&](const SweepSpec& spec) { return spec.part == Part::pattern; };
+    if (std::ranges::none_of(nodes_, is_node)) compared.erase(Part::pattern);
+    const NodePlain::Values others = plain_.others(layer, compared);
     made_.evaluations += positions_;
-    for (const auto& [part, value] : own)
+    for (const auto& [part, value] : compared)
       made.values[part] = widened(others.at(part)) - widened(value);
     if (!fixes()) return made;
     for (const SweepSpec& spec : nodes_) {

@@ -174,7 +174,7 @@ TEST_P(NodeSlopes, AtpIsTheDerivativeAtTheBaseRun) {
   const Model model = test::toy_model(config, GetParam(), {.dtype = at::kDouble, .threads = 1});
   const Pairs pairs = test::toy_pairs(config, 2, 5, GetParam() + 7);
   for (const Direction direction : {Direction::noising, Direction::denoising})
-    expect_slopes(model, pairs, {}, direction, GetParam(), 3);
+    expect_slopes(model, pairs, {}, direction, GetParam(), 2);
 }
 
 TEST(Nodes, AtpIsTheDerivativeOfEveryMetric) {
@@ -328,15 +328,16 @@ TEST(Nodes, WithoutOtherBlocksGradDropIsTheAbsoluteEstimate) {
   config.layers = 1;
   const Model model = test::toy_model(config, 2, {.dtype = at::kDouble, .threads = 1});
   const Pairs pairs = test::toy_pairs(config, 3, 6, 9);
-  const NodeReport star = node_report(model, pairs, {parse_sweep("q:layer,head")});
-  const NodeReport fixed = node_report(model, pairs, {parse_sweep("q:layer,head")}, {},
+  const NodeReport star = node_report(model, pairs, {parse_sweep("k:layer,head")});
+  const NodeReport fixed = node_report(model, pairs, {parse_sweep("k:layer,head")}, {},
                                        {.method = NodeMethod::atp_qk, .each = true});
   EXPECT_LT((star.sweeps[0].scores - fixed.sweeps[0].each.abs().mean(2)).abs().max().item<double>(),
             tolerance);
   EXPECT_GT(fixed.sweeps[0].doubts.max().item<double>(), 1e-6);
 }
 
-// [parts and layers] of sums of scores less the effects of patching each site whole.
+// The largest difference, among sites and layers, between a sum of scores and the effect of
+// patching the site whole, as a share of the largest effect.
 double incompleteness(const Model& model, const Pairs& pairs, Direction direction, int steps,
                       const Metric& metric) {
   const std::vector<std::string> by_node = {"z:layer,head",           "q:layer,head",
@@ -348,13 +349,16 @@ double incompleteness(const Model& model, const Pairs& pairs, Direction directio
       node_report(model, pairs, sweeps_of(model.config(), by_node), metric,
                   {.method = NodeMethod::ig, .direction = direction, .steps = steps});
   double most = 0.0;
+  double largest = 0.0;
   for (std::size_t i = 0; i < whole.size(); ++i) {
     const at::Tensor exact =
         exact_effects(model, pairs, parse_sweep(whole[i]), metric, direction).mean(1);
-    const at::Tensor sums = report.sweeps[i].scores.flatten(1).sum(1);
+    const at::Tensor sums = report.sweeps[i].scores.reshape({exact.size(0), -1}).sum(1);
     most = std::max(most, (sums - exact).abs().max().item<double>());
+    largest = std::max(largest, exact.abs().max().item<double>());
   }
-  return most;
+  EXPECT_GT(largest, 1e-3);
+  return most / largest;
 }
 
 TEST(Nodes, IntegratedGradientsSumToTheEffectOfTheWholeSite) {
@@ -362,15 +366,14 @@ TEST(Nodes, IntegratedGradientsSumToTheEffectOfTheWholeSite) {
     const ModelConfig config = test::any_config(seed);
     const Model model = test::toy_model(config, seed, {.dtype = at::kDouble, .threads = 1});
     const Pairs pairs = test::toy_pairs(config, 2, 5, seed + 7);
-    for (const Direction direction : {Direction::noising, Direction::denoising}) {
-      for (const char* text : {"logit_diff", "sink:1"}) {
-        const double coarse = incompleteness(model, pairs, direction, 16, metric_of(text));
-        const double fine = incompleteness(model, pairs, direction, 128, metric_of(text));
-        // The midpoint rule's error falls with the square of the step, here to a 64th, once steps
-        // are short beside the curve.
-        EXPECT_LT(fine, coarse / 16 + 1e-9) << text << " " << coarse;
-        EXPECT_LT(fine, 1e-2) << text;
-      }
+    const Direction direction = seed == 2 ? Direction::noising : Direction::denoising;
+    for (const char* text : {"logit_diff", "sink:1"}) {
+      const double coarse = incompleteness(model, pairs, direction, 16, metric_of(text));
+      const double fine = incompleteness(model, pairs, direction, 96, metric_of(text));
+      // The midpoint rule's error falls with the square of the step, here to a 36th, once steps are
+      // short beside the curve.
+      EXPECT_LT(fine, coarse / 8 + 1e-9) << text << " " << coarse;
+      EXPECT_LT(fine, 1e-2) << text;
     }
   }
 }

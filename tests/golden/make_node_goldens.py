@@ -42,6 +42,11 @@ def hooked(kind):
         refactor_factored_attn_matrices=False)
     for value in model.parameters():
         value.requires_grad_(False)
+    if kind == "llama":  # TransformerLens' own tables are not of float64's precision
+        turns = torch.arange(32)[:, None] / 10000 ** (torch.arange(0, HEAD, 2) / HEAD)
+        for block in model.blocks:
+            block.attn.rotary_sin = torch.cat([turns, turns], 1).sin()
+            block.attn.rotary_cos = torch.cat([turns, turns], 1).cos()
     return model.eval()
 
 
