@@ -10,6 +10,9 @@ if ! data/models/get "$model" >/dev/null; then
   model=planted
 fi
 "$program" p0 "$model" --out "$out"
+"$program" report "$out" >/dev/null
 echo
 echo "Results of $model are in $out:"
 ls -1 "$out"
+echo
+echo "The report, for any browser: $(realpath "$out")/p0.html"

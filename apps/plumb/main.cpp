@@ -16,6 +16,7 @@
 #include "plumb/machine.h"
 #include "plumb/ranks.h"
 #include "plumb/version.h"
+#include "report.h"
 #include "shared.h"
 #include "usage.h"
 
@@ -27,7 +28,7 @@ using Arguments = std::vector<std::string>;
 std::vector<Command> commands() {
   return {attribute_command(), convert_command(), inspect_command(), p0_command(),
           pairs_command(),     patch_command(),   plant_command(),   record_command(),
-          sink_command(),      trace_command(),   train_command()};
+          report_command(),    sink_command(),    trace_command(),   train_command()};
 }
 
 std::vector<std::string> command_names() {

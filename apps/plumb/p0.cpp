@@ -10,6 +10,7 @@
 #include "plumb/report_json.h"
 #include "plumb/report_text.h"
 #include "shared.h"
+#include "terminal.h"
 #include "usage.h"
 
 namespace plumb::app {
@@ -61,6 +62,15 @@ P0Report locate_or_stop(const Model& model, const P0Inputs& inputs, const P0Flag
   return report;
 }
 
+/// What a report shows of the inputs; nothing where the job ended early.
+Illustration illustrate_p0(const Chosen& chosen, const P0Inputs& inputs, const P0Report& report) {
+  if (!report.complete) return {};
+  std::vector<std::int64_t> ids;
+  for (const WaveReport& wave : report.waves)
+    ids.insert(ids.end(), wave.vocabulary_exceptions.begin(), wave.vocabulary_exceptions.end());
+  return illustrate(chosen.model, inputs.plain, report.surveys.front(), chosen.tokens(), ids);
+}
+
 int run_p0(P0Flags flags, const std::string& command_line) {
   const Common& common = flags.common;
   const std::filesystem::path directory = common.out;
@@ -84,6 +94,8 @@ int run_p0(P0Flags flags, const std::string& command_line) {
       if (!trouble) trouble = std::current_exception();
     }
   };
+  Illustration shown;
+  attempt([&] { shown = illustrate_p0(chosen, inputs, report); });
   attempt([&] {
     if (draw(report.circuit, file("p0.dot"))) run.files["drawing"] = file("p0.svg");
     run.files["circuit"] = file("p0.dot");
@@ -91,10 +103,10 @@ int run_p0(P0Flags flags, const std::string& command_line) {
   end_run(run, chosen.model);
   const std::string json = p0_json(run, report);
   const std::string text = p0_text(run, report, chosen.tokens());
-  attempt([&] { write_archive(run.files.at("archive"), run, report, inputs); });
+  attempt([&] { write_archive(run.files.at("archive"), run, report, inputs, shown); });
   attempt([&] { write_file(run.files.at("json"), json); });
   attempt([&] { write_file(run.files.at("text"), text); });
-  print(common.json ? json : text);
+  print(common.json ? json : shown_text(text));
   if (trouble) std::rethrow_exception(trouble);
   say_cost(run, common.quiet);
   return 0;

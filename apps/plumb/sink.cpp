@@ -5,6 +5,7 @@
 #include "plumb/report_json.h"
 #include "plumb/report_text.h"
 #include "shared.h"
+#include "terminal.h"
 
 namespace plumb::app {
 namespace {
@@ -42,6 +43,10 @@ int run_sink(const SinkFlags& flags, const std::string& command_line) {
         survey_sink(chosen.model, condition.inputs, flags.options, show_progress(common.quiet));
     surveys.emplace_back(condition.name, condition.survey);
   }
+  Illustration shown;
+  if (!common.out.empty()) {
+    shown = illustrate(chosen.model, list.front().inputs, list.front().survey, chosen.tokens());
+  }
   end_run(run, chosen.model);
   if (!common.out.empty()) {
     const std::filesystem::path directory = common.out;
@@ -54,11 +59,11 @@ int run_sink(const SinkFlags& flags, const std::string& command_line) {
   deliver(
       [&] {
         if (common.out.empty()) return;
-        write_archive(run.files.at("archive"), run, list);
+        write_archive(run.files.at("archive"), run, list, shown);
         write_file(run.files.at("json"), json);
         write_file(run.files.at("text"), text);
       },
-      common.json ? json : text);
+      common.json ? json : shown_text(text));
   say_cost(run, common.quiet);
   return 0;
 }

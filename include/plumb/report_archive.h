@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "plumb/illustration.h"
 #include "plumb/inputs.h"
 #include "plumb/p0.h"
 #include "plumb/patch.h"
@@ -23,11 +24,12 @@ struct Condition {
   SinkSurvey survey = {};
 };
 
-/// Each writes a whole file or none. Throws bad_file if that cannot be done.
+/// Each writes a whole file or none. Throws bad_file if that cannot be done. An illustration is of
+/// the first condition, or of the inputs without BOS.
 void write_archive(const std::filesystem::path& path, const RunInfo& run,
-                   const std::vector<Condition>& conditions);
+                   const std::vector<Condition>& conditions, const Illustration& shown = {});
 void write_archive(const std::filesystem::path& path, const RunInfo& run, const P0Report& report,
-                   const P0Inputs& inputs);
+                   const P0Inputs& inputs, const Illustration& shown = {});
 void write_archive(const std::filesystem::path& path, const RunInfo& run, const Pairs& pairs,
                    const PatchReport& report);
 void write_archive(const std::filesystem::path& path, const RunInfo& run, const Pairs& pairs,

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "plumb/report_archive.h"
+#include "plumb/report_text.h"
 #include "report/archive_pieces.h"
 #include "report/p0_options.h"
 
@@ -196,6 +197,7 @@ void put_wave(ArchiveWriter& file, const std::string& group, const WaveReport& f
                  std::string(found.ladder.empty() ? "not reached" : to_string(found.verdict)));
   file.attribute(group, "spike_norm", found.spike_norm);
   file.attribute(group, "vocabulary_share", found.vocabulary_share);
+  if (!found.ladder.empty()) file.attribute(group, "sentence", wave_sentence(found));
   if (found.direction.defined()) {
     file.dataset(group + "/direction", found.direction.to(at::kCPU).contiguous(),
                  {{"d_model"}, "unit vector", "mean state of position 0 entering the first layer"});
@@ -218,6 +220,16 @@ void put_wave(ArchiveWriter& file, const std::string& group, const WaveReport& f
   put_effects(file, group + "/dependence", found.dependence_effects);
   put_self_masks(file, group + "/self_masks", found.self_masks);
   put_ladder(file, group + "/ladder", found.ladder);
+  report::put_column(file, group + "/smallest_mask",
+                     Whole(found.smallest_mask.begin(), found.smallest_mask.end()), "layer", "",
+                     "smallest set of layers in which a self-mask is enough; empty: none found");
+  report::put_column(file, group + "/dependence_sentences", found.dependence, "sentence",
+                     "how this wave depends on earlier ones");
+  report::put_column(file, group + "/vocabulary_norm",
+                     Numbers(found.vocabulary_norm.begin(), found.vocabulary_norm.end()),
+                     "percentile_1_50_99", "length", "of single tokens at position 0");
+  report::put_column(file, group + "/vocabulary_exceptions", found.vocabulary_exceptions, "token",
+                     "token id", "weakest tokens at position 0");
 }
 
 void put_circuit(ArchiveWriter& file, const Circuit& circuit) {
@@ -249,7 +261,7 @@ void put_circuit(ArchiveWriter& file, const Circuit& circuit) {
 }  // namespace
 
 void write_archive(const std::filesystem::path& path, const RunInfo& run, const P0Report& found,
-                   const P0Inputs& inputs) {
+                   const P0Inputs& inputs, const Illustration& shown) {
   ArchiveWriter file(path);
   report::put_provenance(file, run, report::dump(report::options_json(found.options)));
   report::put_inputs(file, "/inputs", inputs.plain);
@@ -270,6 +282,7 @@ void write_archive(const std::filesystem::path& path, const RunInfo& run, const 
     put_wave(file, "/p0/wave" + std::to_string(i + 1), found.waves[i]);
   }
   put_circuit(file, found.circuit);
+  report::put_illustration(file, shown);
   file.close();
 }
 

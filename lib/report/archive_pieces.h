@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "plumb/archive.h"
+#include "plumb/illustration.h"
 #include "plumb/inputs.h"
 #include "plumb/metrics.h"
 #include "plumb/pairs.h"
@@ -21,6 +22,9 @@ void put_pairs(ArchiveWriter& file, const Pairs& pairs);
 void put_inputs(ArchiveWriter& file, const std::string& group, const Inputs& inputs);
 /// Everything a survey holds, under the group.
 void put_survey(ArchiveWriter& file, const std::string& group, const SinkSurvey& survey);
+
+/// What tokens say, under /inputs/shown, and where heads look, under /attention.
+void put_illustration(ArchiveWriter& file, const Illustration& shown);
 
 /// The name with everything but letters and digits as '_': "text, no BOS" to "text_no_BOS".
 std::string group_name(const std::string& name);

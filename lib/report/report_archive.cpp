@@ -145,6 +145,10 @@ void put_survey(ArchiveWriter& file, const std::string& group, const SinkSurvey&
   file.attribute(group, "queries", std::string(to_string(survey.options.queries)));
   file.attribute(group, "pool", std::string(to_string(survey.options.pool)));
   file.attribute(group, "null", survey.null);
+  file.attribute(group, "inputs_kind", survey.inputs_kind);
+  file.attribute(group, "bos", survey.bos ? std::to_string(*survey.bos) : std::string("none"));
+  file.attribute(group, "sequences", survey.sequences);
+  file.attribute(group, "length", survey.length);
   file.attribute(group, "evaluations", survey.evaluations);
   const std::string attention = "share of attention";
   const std::string half = "; index 2l enters block l, 2l + 1 lies between its attention and MLP";
@@ -184,10 +188,21 @@ void put_survey(ArchiveWriter& file, const std::string& group, const SinkSurvey&
   put_secondary(file, group + "/secondary", survey.secondary);
 }
 
+void put_illustration(ArchiveWriter& file, const Illustration& shown) {
+  if (!shown.ids.empty()) {
+    put_column(file, "/inputs/shown/id", shown.ids, "token", "token id", "");
+    put_column(file, "/inputs/shown/text", shown.texts, "token", "what it says, escaped");
+  }
+  put(file, "/attention/heads", shown.heads, {"map", "layer_head"}, "", "the heads shown");
+  put(file, "/attention/pattern", shown.pattern, {"sequence", "map", "query", "key"},
+      "share of attention",
+      "of the first sequences of /inputs/tokens, cut to their first positions");
+}
+
 }  // namespace report
 
 void write_archive(const std::filesystem::path& path, const RunInfo& run,
-                   const std::vector<Condition>& conditions) {
+                   const std::vector<Condition>& conditions, const Illustration& shown) {
   ArchiveWriter file(path);
   report::Json options = report::Json::object();
   if (!conditions.empty()) options = report::sink_conventions(conditions.front().survey);
@@ -198,6 +213,7 @@ void write_archive(const std::filesystem::path& path, const RunInfo& run,
                        condition.inputs);
     report::put_survey(file, "/sink/" + report::group_name(condition.name), condition.survey);
   }
+  report::put_illustration(file, shown);
   file.close();
 }
 

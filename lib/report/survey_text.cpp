@@ -11,13 +11,24 @@
 namespace plumb::report {
 namespace {
 
-constexpr std::int64_t kMostHeads = 48;  // marks that fit a line of the page
+constexpr std::int64_t kMostMarks = 48;  // that fit a line of the page
 
 // The share of a row of attention that lands on position 0, as one character.
 const char* mark(double sink) {
   static constexpr const char* kMarks[] = {"·", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
   if (!(sink >= 0.05)) return kMarks[0];
   return kMarks[1 + std::min(7, static_cast<int>(sink * 8.0))];
+}
+
+// A mark for each head of the layer, or, where that is too long, for the mean of as many neighbours
+// as it takes.
+std::string marks_of(const at::Tensor& sinks, std::int64_t heads_a_mark) {
+  std::string marks;
+  for (std::int64_t h = 0; h < sinks.size(0); h += heads_a_mark) {
+    const std::int64_t count = std::min(heads_a_mark, sinks.size(0) - h);
+    marks += mark(sinks.narrow(0, h, count).mean().item<double>());
+  }
+  return marks;
 }
 
 double at_index(const at::Tensor& values, std::int64_t index) {
@@ -59,27 +70,26 @@ std::string layer_table(const SinkSurvey& survey) {
       survey.mean.defined() ? survey.mean.to(at::kCPU, at::kDouble) : at::Tensor();
   const std::int64_t layers = mean.defined() ? mean.size(0) : 0;
   const std::int64_t heads = layers > 0 ? mean.size(1) : 0;
+  const std::int64_t heads_a_mark =
+      std::max<std::int64_t>(1, (heads + kMostMarks - 1) / kMostMarks);
   std::vector<std::vector<std::string>> rows;
   for (std::int64_t l = 0; l < layers; ++l) {
-    std::string marks;
-    for (std::int64_t h = 0; h < std::min(heads, kMostHeads); ++h) {
-      marks += mark(mean.select(0, l).select(0, h).item<double>());
-    }
-    if (heads > kMostHeads) marks += "…";
     rows.push_back(
-        {std::to_string(l), wave_of(survey, static_cast<int>(l)), marks,
-         show_value(at_index(survey.layer_mean, l)), show_share(at_index(survey.rate, l)),
-         show_norm(at_index(survey.p0_norm, 2 * l)), show_norm(at_index(survey.median_norm, 2 * l)),
+        {std::to_string(l), wave_of(survey, static_cast<int>(l)),
+         marks_of(mean.select(0, l), heads_a_mark), show_value(at_index(survey.layer_mean, l)),
+         show_share(at_index(survey.rate, l)), show_norm(at_index(survey.p0_norm, 2 * l)),
+         show_norm(at_index(survey.median_norm, 2 * l)),
          show_value(at_index(survey.p0_cosine, 2 * l))});
   }
   std::string text =
       columns({"layer", "wave", "<heads", "mean", "rate", "norm P0", "norm t>0", "cosine"}, rows);
   text += wrap(fmt::format(
-      "heads: attention to position 0, · under 0.05, then ▁ to █ in eighths; mean over heads "
+      "heads: attention to position 0{}, · under 0.05, then ▁ to █ in eighths; mean over heads "
       "(uniform "
       "attention gives {:.3f}); rate: heads above {:g}; norms (mean at position 0, median "
       "elsewhere) and "
       "cosine (of position 0's state to its mean over sequences) as the layer is entered.",
+      heads_a_mark > 1 ? fmt::format(" (each mark: the mean of {} heads)", heads_a_mark) : "",
       survey.null, survey.options.epsilon));
   return text;
 }
