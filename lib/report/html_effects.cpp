@@ -156,9 +156,9 @@ std::string ledger(const WaveReport& wave, RowBudget& budget) {
     }
   };
   add(wave.ledger.components, "component");
-  add(wave.ledger.heads, "head of one");
-  add(wave.ledger.neurons, "neuron of one");
-  add(wave.ledger.erasers, "eraser, later");
+  add(wave.ledger.heads, "head");
+  add(wave.ledger.neurons, "neuron");
+  add(wave.ledger.erasers, "eraser");
   return fmt::format(
       "<details open><summary>Who writes it: parts of position 0's state entering layer {} along "
       "the "
@@ -166,7 +166,7 @@ std::string ledger(const WaveReport& wave, RowBudget& budget) {
       "Parts "
       "under {:.0f} % are left out here.</p>\n{}</details>\n",
       wave.wave.onset, show_norm(total), wave.ledger.closing_error, 100 * shown_share,
-      html_table({"<part", "<of what", "at P0", "share", "at t > 0"}, rows, budget));
+      html_table({"<part", "<kind", "at P0", "share", "at t > 0"}, rows, budget));
 }
 
 std::string vocabulary(const ArchiveView& view, const WaveReport& wave) {

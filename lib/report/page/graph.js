@@ -14,7 +14,7 @@ function graphPart() {
   const room = () => [Math.max(frame.clientWidth, 1), Math.max(frame.clientHeight, 1)];
   const show = () => graph.setAttribute('viewBox', `${view.x} ${view.y} ${view.w} ${view.h}`);
   function fitWidth() {
-    const scale = Math.min(room()[0] / width, 1.4);
+    const scale = Math.min(room()[0] / width, 1.1);
     frame.style.height = `${Math.ceil(clamp(height * scale, 160, 0.8 * window.innerHeight))}px`;
     view = {w: room()[0] / scale, h: room()[1] / scale, y: 0};
     view.x = (width - view.w) / 2;
