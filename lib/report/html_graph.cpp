@@ -156,7 +156,7 @@ std::string circuit_section(const ArchiveView& view) {
   const Circuit shown = strongest_part(whole, most_edges);
   std::string body;
   if (!whole.convention.empty())
-    body += fmt::format("<p>What the scores are. {}.</p>\n", html(whole.convention, 2000));
+    body += fmt::format("<p>Scores: {}.</p>\n", html(whole.convention, 2000));
   if (shown.edges.size() < whole.edges.size() || shown.nodes.size() < whole.nodes.size()) {
     body += absent(fmt::format("The {} strongest of {} edges are drawn, and {} of {} nodes.",
                                shown.edges.size(), whole.edges.size(), shown.nodes.size(),

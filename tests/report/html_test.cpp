@@ -250,6 +250,29 @@ TEST(HtmlReport, RefusesADamagedArchive) {
   refusal(damaged, ErrorKind::bad_file);
 }
 
+TEST(HtmlReport, AByteChangedAnywhereGivesAPageOrOneLine) {
+  constexpr int tries = 50;
+  const fs::path path = p0_archive();
+  std::ifstream in(path, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  const fs::path damaged = scratch_dir() / "damaged.h5";
+  int refused = 0;
+  for (std::size_t i = 0; i < tries; ++i) {
+    std::string changed = bytes;
+    changed[i * bytes.size() / tries + i % 7] ^= 0x55;
+    std::ofstream(damaged, std::ios::binary) << changed;
+    try {
+      EXPECT_TRUE(says(html_report(damaged), "</html>"));
+    } catch (const Error& error) {
+      EXPECT_TRUE(error.kind() == ErrorKind::bad_file || error.kind() == ErrorKind::unsupported)
+          << error.what();
+      EXPECT_FALSE(says(error.what(), "\n")) << error.what();
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, tries / 2);
+}
+
 TEST(HtmlReport, RefusesTablesThatDoNotBelongTogether) {
   const auto refuse = [](const std::function<void(ArchiveWriter&)>& put) {
     const fs::path path = scratch_dir() / "odd.h5";

@@ -97,7 +97,7 @@ function attentionPart() {
   const index = (layer, head) => seen.heads.findIndex(([l, h]) => l === layer && h === head);
 
   options(pickSequence, seen.sequences.map((_, i) => i), (i) => {
-    const words = seen.sequences[i].tokens.slice(0, 8).join('');
+    const words = seen.sequences[i].tokens.join('');
     return `${i}: ${words.length > 44 ? `${words.slice(0, 44)}…` : words}`;
   });
   options(pickLayer, [...new Set(seen.heads.map(([l]) => l))], (l) => String(l));

@@ -37,7 +37,7 @@ function makeRamp() {
   ramp = [];
   for (let i = 0; i < 256; ++i) {
     const t = i / 255;
-    const [lightness, hue] = dark.matches ? [0.21 + 0.73 * t, 290 - 190 * t] : [0.985 - 0.70 * t, 100 + 190 * t];
+    const [lightness, hue] = dark.matches ? [0.25 + 0.69 * t, 290 - 190 * t] : [0.985 - 0.70 * t, 100 + 190 * t];
     const chroma = 0.02 + 0.078 * Math.sin(Math.PI * clamp(0.12 + 0.7 * t, 0, 1));
     ramp.push({css: `rgb(${rgb(lightness, chroma, hue).join(' ')})`,
       ink: lightness > 0.62 ? '#101418' : '#f6f8fa'});
