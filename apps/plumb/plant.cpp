@@ -50,7 +50,8 @@ Command plant_command() {
           [](CLI::App& app, const std::string&) {
             const auto flags = std::make_shared<PlantFlags>();
             PlantOptions& options = flags->options;
-            offer(app, "--route", "ROUTE", "positional, token, norm_only or none (positional)",
+            offer(app, "--route", "ROUTE",
+                  "positional, token, none, norm_only or no_spike (positional)",
                   [&options](const std::string& text) { options.route = parse_route(text); });
             const auto size = [&](const std::string& flag, const std::string& help, int& value) {
               offer(app, flag, "N", fmt::format("{} ({})", help, value),
@@ -64,6 +65,12 @@ Command plant_command() {
             size("--d-mlp", "Neurons of a block", options.d_mlp);
             size("--detect", "Block that recognises position 0", options.detect);
             size("--write", "Block that writes the high norm", options.write);
+            size("--d-model", "Width of the stream", options.d_model);
+            size("--second", "Block that writes a second wave; 0: one wave", options.second);
+            app.add_flag("--erase", options.erase,
+                         "The block before --second erases the first wave");
+            app.add_flag("--backup", options.backup, "The block after --write steps in for it");
+            app.add_flag("--bos-too", options.bos_too, "The BOS token makes the sink as well");
             offer(app, "--noise", "S", "Standard deviation of the noise on every weight (0.01)",
                   [&options](const std::string& text) {
                     options.noise = number("--noise", text, 0.0, 1.0);

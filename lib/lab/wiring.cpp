@@ -11,19 +11,34 @@ at::Tensor gaussian(Random& random, std::int64_t rows, std::int64_t columns, dou
   return result;
 }
 
-at::Tensor orthonormal(Random& random, std::int64_t rows, std::int64_t columns) {
-  // Gram and Schmidt, each column cleaned twice so that rounding leaves no trace of the earlier
-  // ones.
-  at::Tensor result = gaussian(random, columns, rows, 1.0);
-  for (std::int64_t i = 0; i < columns; ++i) {
-    at::Tensor row = result[i];
+namespace {
+
+// Gram and Schmidt on the rows, each cleaned twice so that rounding leaves no trace of the earlier
+// ones.
+void make_orthonormal(at::Tensor& rows) {
+  for (std::int64_t i = 0; i < rows.size(0); ++i) {
+    at::Tensor row = rows[i];
     if (i > 0) {
-      const at::Tensor earlier = result.narrow(0, 0, i);
+      const at::Tensor earlier = rows.narrow(0, 0, i);
       for (int pass = 0; pass < 2; ++pass) row = row - earlier.t().mv(earlier.mv(row));
     }
-    result[i].copy_(row / row.norm());
+    rows[i].copy_(row / row.norm());
   }
+}
+
+}  // namespace
+
+at::Tensor orthonormal(Random& random, std::int64_t rows, std::int64_t columns) {
+  at::Tensor result = gaussian(random, columns, rows, 1.0);
+  make_orthonormal(result);
   return result.t().contiguous();
+}
+
+at::Tensor orthonormal_without_mean(Random& random, std::int64_t rows, std::int64_t columns) {
+  at::Tensor result = gaussian(random, columns + 1, rows, 1.0);
+  result[0].fill_(1.0);
+  make_orthonormal(result);
+  return result.narrow(0, 1, columns).t().contiguous();
 }
 
 at::Tensor codebook(Random& random, std::int64_t count, std::int64_t width, double limit) {

@@ -23,6 +23,10 @@ inline constexpr std::int64_t width = 128;
 inline constexpr std::int64_t code_width = 16;
 inline constexpr std::int64_t content_width = 32;
 inline constexpr std::int64_t spare_width = width - spare;
+// Of the spare channels: the last two are wired where a model has a second wave or a rival.
+inline constexpr std::int64_t second = 126;  ///< the second wave's direction
+inline constexpr std::int64_t rival = 127;   ///< the weaker mark of position 1
+inline constexpr std::int64_t quiet_width = second - spare;
 }  // namespace stream
 
 /// Channels of a head: pair i is (i, i + 16) and turns by theta^(-i/16) per position.
@@ -39,6 +43,9 @@ at::Tensor gaussian(Random& random, std::int64_t rows, std::int64_t columns, dou
 
 /// Orthonormal columns, [rows, columns], columns <= rows, uniformly distributed.
 at::Tensor orthonormal(Random& random, std::int64_t rows, std::int64_t columns);
+
+/// The same, each column orthogonal to (1, 1, ..., 1); columns < rows.
+at::Tensor orthonormal_without_mean(Random& random, std::int64_t rows, std::int64_t columns);
 
 /// `count` unit rows in `width` dimensions, no two of which have a cosine above `limit`.
 at::Tensor codebook(Random& random, std::int64_t count, std::int64_t width, double limit);

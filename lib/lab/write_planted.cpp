@@ -37,6 +37,10 @@ std::map<int, std::string> byte_alphabet() {
   return alphabet;
 }
 
+bool adds_bos(const Planted& planted) {
+  return planted.options.route == Route::token || planted.options.bos_too;
+}
+
 Ordered tokenizer(const Planted& planted) {
   Ordered vocab = Ordered::object();
   for (const auto& [byte, text] : byte_alphabet()) vocab[text] = byte;
@@ -46,7 +50,7 @@ Ordered tokenizer(const Planted& planted) {
                               {"trim_offsets", true},
                               {"use_regex", true}};
   Ordered processor = byte_level;
-  if (planted.options.route == Route::token) {
+  if (adds_bos(planted)) {
     const Ordered bos = {{"SpecialToken", {{"id", bos_token}, {"type_id", 0}}}};
     const Ordered text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
     const Ordered second = {{"Sequence", {{"id", "B"}, {"type_id", 1}}}};
@@ -84,7 +88,7 @@ Ordered tokenizer(const Planted& planted) {
 Ordered tokenizer_config(const Planted& planted) {
   return {{"tokenizer_class", "PreTrainedTokenizerFast"},
           {"bos_token", bos_token},
-          {"add_bos_token", planted.options.route == Route::token}};
+          {"add_bos_token", adds_bos(planted)}};
 }
 
 Ordered ground_truth(const Planted& planted) {
@@ -98,8 +102,19 @@ Ordered ground_truth(const Planted& planted) {
           {"detect", o.detect},
           {"write", o.write},
           {"noise", o.noise},
+          {"d_model", o.d_model},
+          {"experts", o.experts},
+          {"second", o.second},
+          {"erase", o.erase},
+          {"backup", o.backup},
+          {"bos_too", o.bos_too},
           {"onset", planted.onset},
+          {"waves", planted.waves},
+          {"verdict", planted.verdict},
           {"circuit_nodes", planted.circuit_nodes},
+          {"circuit_edges", planted.circuit_edges},
+          {"erasers", planted.erasers},
+          {"backups", planted.backups},
           {"circuit_parts", planted.circuit_parts},
           {"readers", planted.readers}};
 }
