@@ -1,13 +1,17 @@
 // plumb p0: the main job.
 #include "plumb/p0.h"
 
+#include <algorithm>
 #include <exception>
 
 #include "output.h"
 #include "plumb/circuit.h"
 #include "plumb/error.h"
+#include "plumb/p0_catalogue.h"
+#include "plumb/p0_general.h"
 #include "plumb/report_archive.h"
 #include "plumb/report_json.h"
+#include "plumb/report_p0.h"
 #include "plumb/report_text.h"
 #include "shared.h"
 #include "terminal.h"
@@ -21,6 +25,9 @@ struct P0Flags {
   ModelFlags model = {};
   InputFlags inputs = {};
   P0Options options = {};
+  std::vector<std::string> only = {};  ///< experiments of the catalogue instead of the locator
+  bool list = false;
+  std::vector<std::string> general = {};  ///< finished jobs to compare
 };
 
 // Random ids are there to show that the sink needs no text; they vary little from one to the next.
@@ -71,7 +78,49 @@ Illustration illustrate_p0(const Chosen& chosen, const P0Inputs& inputs, const P
   return illustrate(chosen.model, inputs.plain, report.surveys.front(), chosen.tokens(), ids);
 }
 
+// The experiments that --only names, in place of the locator.
+int run_only(P0Flags flags, const std::string& command_line) {
+  const Common& common = flags.common;
+  const std::filesystem::path directory = common.out;
+  prepare_directory(directory);
+  const Chosen chosen = open_model(flags.model, common);
+  flags.options.seed = common.seed;
+  RunInfo run = start_run(chosen.model, "p0", command_line, common.seed);
+  P0Inputs inputs;
+  inputs.plain =
+      with_bos(read_content(flags.inputs, chosen, common.seed), std::nullopt, chosen.model);
+  const P0Experiments found = run_p0_experiments(chosen.model, inputs, flags.only, flags.options,
+                                                 show_progress(common.quiet));
+  const auto file = [&](const char* name) { return (directory / name).string(); };
+  run.files = {{"archive", file("experiments.h5")},
+               {"json", file("experiments.json")},
+               {"text", file("experiments.txt")}};
+  end_run(run, chosen.model);
+  const std::string json = p0_experiments_json(run, found);
+  const std::string text = p0_experiments_text(run, found);
+  deliver(
+      [&] {
+        write_archive(run.files.at("archive"), run, found, inputs);
+        write_file(run.files.at("json"), json);
+        write_file(run.files.at("text"), text);
+      },
+      common.json ? json : text);
+  say_cost(run, common.quiet);
+  return 0;
+}
+
 int run_p0(P0Flags flags, const std::string& command_line) {
+  if (flags.list) {
+    print(p0_catalogue_text());
+    return 0;
+  }
+  if (!flags.general.empty()) {
+    std::vector<P0Summary> models;
+    for (const auto& file : flags.general) models.push_back(read_p0_summary(file));
+    print(p0_generality_text(generalise(models)));
+    return 0;
+  }
+  if (!flags.only.empty()) return run_only(std::move(flags), command_line);
   const Common& common = flags.common;
   const std::filesystem::path directory = common.out;
   prepare_directory(directory);
@@ -112,6 +161,17 @@ int run_p0(P0Flags flags, const std::string& command_line) {
   return 0;
 }
 
+std::vector<std::string> comma_list(const std::string& text) {
+  std::vector<std::string> parts;
+  std::size_t at = 0;
+  while (at <= text.size()) {
+    const std::size_t end = std::min(text.find(',', at), text.size());
+    parts.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return parts;
+}
+
 void offer_p0_options(CLI::App& app, P0Options& options) {
   offer(app, "--causal-sequences", "N", "Sequences that interventions run on (24)",
         [&options](const std::string& text) {
@@ -123,6 +183,20 @@ void offer_p0_options(CLI::App& app, P0Options& options) {
   offer(app, "--self-mask-position", "K", "Position made to attend to itself alone (40)",
         [&options](const std::string& text) {
           options.self_mask_position = whole("--self-mask-position", text, 1, 1'000'000);
+        });
+  offer(app, "--thresholds", "NAME=X,...",
+        "Of the ladder: necessary, control, sufficient, located, vocabulary, separable, recovered, "
+        "link, signal, signal_margin, learned, shift",
+        [&options](const std::string& text) {
+          for (const std::string& part : comma_list(text)) {
+            const std::size_t equals = part.find('=');
+            if (equals == std::string::npos) {
+              throw Error(ErrorKind::bad_argument,
+                          "--thresholds expects NAME=X, not '" + part + "'");
+            }
+            set_threshold(options, part.substr(0, equals),
+                          number("--thresholds", part.substr(equals + 1), 0.0, 1.0));
+          }
         });
   offer(app, "--prefix", "N", "Tokens before the sequence in the displaced run (16)",
         [&options](const std::string& text) {
@@ -141,6 +215,12 @@ Command p0_command() {
                          "BOS to compare with the run without one (native); none: no comparison");
             offer_sink_options(app, flags->options.sink);
             offer_p0_options(app, flags->options);
+            offer(app, "--only", "IDS",
+                  "Run these experiments of the catalogue (B3,C7 or all) in place of the search",
+                  [flags](const std::string& text) { flags->only = parse_p0_identifiers(text); });
+            offer(app, "--general", "FILES", "L9: compare finished jobs, a.json,b.json,...",
+                  [flags](const std::string& text) { flags->general = comma_list(text); });
+            app.add_flag("--list", flags->list, "Name the experiments of --only and stop");
             offer_device(app, flags->common);
             offer_dtype(app, flags->common);
             offer_threads(app, flags->common);

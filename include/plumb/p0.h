@@ -14,7 +14,7 @@
 
 namespace plumb {
 
-enum class Verdict { positional, token, learned_position, secondary, none };
+enum class Verdict { positional, token, learned_position, secondary, none, sink_logits };
 enum class Holds { yes, no, untested };
 const char* to_string(Verdict verdict) noexcept;
 const char* to_string(Holds holds) noexcept;
@@ -42,8 +42,21 @@ struct P0Options {
   double sufficient = 1.0 / 3.0;  ///< share of position 0's sink that a made sink must reach
   double located = 0.9;           ///< share of the projection that the named writers must cover
   double vocabulary = 0.95;       ///< share of tokens that must spike
+  double separable = 0.99;     ///< area under the curve from which position 0 counts as identified
+  double recovered = 0.8;      ///< share of the projection that the graph's paths alone must carry
+  double link = 0.5;           ///< share that must be lost when the most important link is cut
+  double signal = 0.5;         ///< share that the signal's edit must remove
+  double signal_margin = 0.3;  ///< ... and by how much more than its rivals
+  double learned = 0.8;        ///< share of the sink that must follow the position row
+  double shift = 1e-3;  ///< largest change of a head's sink when all position ids move: rounding of
+                        ///< float32 rotary tables, with room
 };
 void check(const P0Options& options, const Model& model);
+
+/// Names of the ladder's thresholds, and setting one by its name: "necessary", 0.9. Throws
+/// bad_argument, naming them.
+const std::vector<std::string>& p0_thresholds();
+void set_threshold(P0Options& options, const std::string& name, double value);
 
 /// A component's part of the state of position 0 along the wave's sink direction.
 struct LedgerRow {

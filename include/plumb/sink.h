@@ -89,6 +89,8 @@ struct SinkSurvey {
   at::Tensor mean = {};         ///< [L, H] of it over sequences
   at::Tensor rate = {};         ///< [L] share of heads above epsilon
   at::Tensor layer_mean = {};   ///< [L]
+  at::Tensor sink_mass = {};    ///< [L, H] mean probability of the learned sink logit; undefined
+                                ///< where heads have none
   at::Tensor received = {};     ///< [B, L, T] mean attention each key draws, over heads
   at::Tensor norm = {};         ///< [B, 2L + 1, T] length of the residual stream
   at::Tensor p0_norm = {};      ///< [2L + 1] mean over sequences

@@ -146,7 +146,14 @@ Json options_json(const P0Options& options) {
           {"control", options.control},
           {"sufficient", options.sufficient},
           {"located", options.located},
-          {"vocabulary", options.vocabulary}};
+          {"vocabulary", options.vocabulary},
+          {"separable", options.separable},
+          {"recovered", options.recovered},
+          {"link", options.link},
+          {"signal", options.signal},
+          {"signal_margin", options.signal_margin},
+          {"learned", options.learned},
+          {"shift", options.shift}};
 }
 
 }  // namespace report

@@ -15,6 +15,7 @@ const char* describe(Verdict verdict) {
     case Verdict::token: return "sink of the beginning-of-sequence token";
     case Verdict::learned_position: return "sink made by the learned position table";
     case Verdict::secondary: return "secondary sink, not position 0's own circuit";
+    case Verdict::sink_logits: return "learned sink logits take the attention";
     case Verdict::none: return "a sink, but no circuit was shown to make it";
   }
   return "";

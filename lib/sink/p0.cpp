@@ -102,6 +102,35 @@ void name_blocks(WaveReport& report) {
   report.blocks.erase(std::ranges::unique(report.blocks).begin(), report.blocks.end());
 }
 
+// Where the attention goes when position 0 has no wave: to learned sink logits, or to another
+// position, the same one in all sequences.
+Verdict without_a_wave(const SinkSurvey& survey, std::vector<std::string>& notes) {
+  notes.emplace_back(
+      "no layer reaches the wave threshold at position 0: there is no P0 sink circuit here");
+  const double threshold = std::max(survey.options.wave_threshold, 2.0 * survey.null);
+  if (survey.sink_mass.defined()) {
+    const at::Tensor by_layer = survey.sink_mass.mean(1);
+    if (by_layer.max().item<double>() >= threshold) {
+      notes.push_back(fmt::format("learned sink logits take {:.3f} of the attention in layer {}",
+                                  by_layer.max().item<double>(),
+                                  by_layer.argmax().item<std::int64_t>()));
+      return Verdict::sink_logits;
+    }
+  }
+  // The last columns are seen by few queries, and a mean over few is not a sink.
+  constexpr std::int64_t fewest_queries = 16;
+  const std::int64_t last = survey.length - std::min(fewest_queries, survey.length / 2);
+  if (last < 2) return Verdict::none;
+  const at::Tensor drawn = survey.received.mean(0).narrow(1, 1, last - 1);  // [L, columns]
+  const at::Tensor best = std::get<0>(drawn.max(0));
+  if (best.max().item<double>() < threshold) return Verdict::none;
+  const auto column = best.argmax().item<std::int64_t>();
+  notes.push_back(fmt::format("position {} draws {:.3f} in layer {}: the sink is there", column + 1,
+                              best.max().item<double>(),
+                              drawn.select(1, column).argmax().item<std::int64_t>()));
+  return Verdict::secondary;
+}
+
 // Everything about the waves of the condition without BOS, each finding put into the report as soon
 // as it is there.
 void examine(P0Context& context, P0Report& report, const LadderEvidence& common) {
@@ -178,59 +207,6 @@ class Account {
 
 }  // namespace
 
-const char* to_string(Verdict verdict) noexcept {
-  switch (verdict) {
-    case Verdict::positional: return "positional";
-    case Verdict::token: return "token";
-    case Verdict::learned_position: return "learned_position";
-    case Verdict::secondary: return "secondary";
-    case Verdict::none: return "none";
-  }
-  return "none";
-}
-
-const char* to_string(Holds holds) noexcept {
-  switch (holds) {
-    case Holds::yes: return "yes";
-    case Holds::no: return "no";
-    case Holds::untested: return "untested";
-  }
-  return "untested";
-}
-
-const char* to_string(Ablation ablation) noexcept {
-  switch (ablation) {
-    case Ablation::zero: return "zero";
-    case Ablation::mean: return "mean";
-    case Ablation::resample: return "resample";
-    case Ablation::displaced: return "displaced";
-  }
-  return "zero";
-}
-
-void check(const P0Options& options, const Model&) {
-  check(options.sink);
-  const auto positive = [](std::int64_t value, const char* what) {
-    if (value < 1)
-      throw Error(ErrorKind::bad_argument,
-                  fmt::format("expected {} of at least 1, got {}", what, value));
-  };
-  const auto share = [](double value, const char* what) {
-    if (!(value >= 0.0 && value <= 1.0))
-      throw Error(ErrorKind::bad_argument,
-                  fmt::format("expected a share of 0 to 1 as {}, got {}", what, value));
-  };
-  positive(options.causal_sequences - 1, "a number of causal sequences less one");
-  positive(options.causal_length - 7, "a causal length less seven");
-  positive(options.self_mask_position, "a position to mask");
-  positive(options.prefix, "a prefix length");
-  share(options.necessary, "necessary");
-  share(options.control, "control");
-  share(options.sufficient, "sufficient");
-  share(options.located, "located");
-  share(options.vocabulary, "vocabulary");
-}
-
 P0Report locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& options,
                    const Progress& progress) {
   P0Report report;
@@ -284,9 +260,7 @@ void locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& opti
       report.waves.push_back(std::move(token));
     }
   }
-  if (report.waves.empty())
-    report.notes.emplace_back(
-        "no layer reaches the wave threshold at position 0: there is no P0 sink circuit here");
+  if (report.waves.empty()) report.verdict = without_a_wave(plain, report.notes);
   const auto strongest = std::ranges::max_element(
       report.waves, {}, [](const WaveReport& wave) { return wave.wave.mean; });
   if (strongest != report.waves.end()) report.verdict = strongest->verdict;

@@ -35,6 +35,9 @@ struct Outcome {
   std::vector<at::Tensor>
       onset_norm;   ///< [waves]: [B, T] norm at the wave's onset; undefined = not reached
   at::Tensor loss;  ///< [B]; undefined where the run stopped early
+  // After `P0Context::watch` alone:
+  std::vector<at::Tensor> rate;  ///< [layers run]: [B, T] share of heads above epsilon, by key
+  at::Tensor kl;  ///< [B] KL(clean || this run); undefined where the run stopped early
 };
 
 /// Values of one component over the causal sequences, each [B, 1, d_model].
@@ -58,8 +61,10 @@ class P0Context {
   const std::vector<Wave> waves;
   Inputs inputs;  ///< the causal sequences
   Outcome clean;
-  std::vector<double> spike_norm;     ///< [waves] norm above which a position spikes at the onset
-  std::vector<at::Tensor> direction;  ///< [waves] unit vector [d_model]
+  std::vector<double> spike_norm;  ///< [waves] norm above which a position spikes at the onset
+  /// [waves] unit vector [d_model]: mean state of position 0 at the onset, less that of the others
+  /// where position 0 does not spike.
+  std::vector<at::Tensor> direction;
   std::map<Component, ComponentValues> values;
   at::Tensor displaced_ids;  ///< [B, T] the sequences behind a prefix
   std::int64_t evaluations = 0;
@@ -74,6 +79,11 @@ class P0Context {
   Outcome intervene(const std::vector<Intervention>& edits, std::optional<int> until);
   /// The same on the displaced sequences, from the start.
   Outcome intervene_displaced(const std::vector<Intervention>& edits, int until);
+  /// The same on other tokens of the same shape, or other position ids, from the start.
+  Outcome intervene_tokens(const Tokens& tokens, const std::vector<Intervention>& edits,
+                           std::optional<int> until);
+  /// From now on outcomes also hold sink rates and the divergence from the clean run.
+  void watch();
 
   /// Puts something else in place of components at position 0.
   std::vector<Intervention> replace(const std::vector<Component>& components,
@@ -81,6 +91,8 @@ class P0Context {
 
   /// Stream entering a block in the clean run, [B, T, d_model]. Kept up to the last onset.
   const at::Tensor& stream(int layer) const { return stream_[static_cast<std::size_t>(layer)]; }
+
+  bool has_stream(int layer) const { return layer < static_cast<int>(stream_.size()); }
 
   /// Whether position 0 stands out by its norm where the wave begins. Small models have sinks that
   /// do not; the attention drawn is then all that tells a sink from another position.
@@ -104,6 +116,8 @@ class P0Context {
   const Progress& progress_;
   std::int64_t control_position_ = 0;
   std::vector<at::Tensor> stream_;
+  std::vector<std::int64_t> watched_positions_;
+  at::Tensor watched_;  // [B, P, vocab] log-probabilities of the clean run at these positions
 };
 
 }  // namespace plumb

@@ -8,6 +8,7 @@
 #include "core/random.h"
 #include "sink/p0_experiments.h"
 #include "sink/p0_ledger.h"
+#include "sink/p0_pointwise.h"
 
 namespace plumb {
 
@@ -22,6 +23,8 @@ constexpr std::size_t read_in_full =
     4;                           // components whose effect on a late wave is read in all its layers
 constexpr double matters = 0.1;  // share of the sink or of the norm that makes a component matter
 constexpr double needed = 0.3;   // ... that makes it a needed one
+constexpr double takes_over =
+    0.1;  // share of the projection that a backup writes in a writer's place
 constexpr double alone_enough = 0.8;  // single knock-outs from here on make pairs pointless
 constexpr double dispensable = 0.5;   // members of backups remove less than this alone
 constexpr double synergy =
@@ -81,6 +84,29 @@ at::Tensor matched_noise(const at::Tensor& difference, Random& random) {
   for (std::int64_t i = 0; i < noise.numel(); ++i) data[i] = random.normal();
   const at::Tensor wanted = difference.to(at::kDouble).norm(2, -1, true);
   return (noise * (wanted / noise.norm(2, -1, true))).to(difference.scalar_type());
+}
+
+// Components that write the direction once its writers do not: idle as long as these do, so that
+// their own knock-outs show nothing.
+std::vector<std::pair<double, Component>> takers_over(P0Context& context, std::size_t w,
+                                                      const WaveReport& report) {
+  std::vector<Component> writers;
+  for (const auto& name : report.writers) writers.push_back(component_named(name));
+  if (writers.empty()) return {};
+  P0System system(context, context.waves[w].onset);
+  const at::Tensor& direction = context.direction[w];
+  const auto along = [&](const at::Tensor& value) {
+    return value.to(at::kDouble).matmul(direction).mean().item<double>();
+  };
+  std::vector<std::pair<double, Component>> found;
+  for (const auto& [component, value] :
+       system.writes({.replaced = writers, .cut = {}, .donor = Ablation::mean})) {
+    const double gained =
+        (along(value) - along(context.values.at(component).own)) / report.ledger.total;
+    const bool writer = std::ranges::find(writers, component) != writers.end();
+    if (!writer && gained >= takes_over) found.emplace_back(gained, component);
+  }
+  return found;
 }
 
 // The same replacement at another position, and a random change of the same size at position 0.
@@ -165,6 +191,12 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
       }
     }
   }
+  for (const auto& [gained, component] : takers_over(context, w, report)) {
+    const auto known =
+        std::ranges::find_if(ranked, [&](const auto& entry) { return entry.second == component; });
+    if (known == ranked.end()) ranked.emplace_back(1.0 + gained, component);
+  }
+  std::ranges::stable_sort(ranked, [](const auto& a, const auto& b) { return a.first > b.first; });
   // Pairs with a component that suffices alone would say nothing.
   std::erase_if(ranked, [&](const auto& entry) {
     const auto name = to_string(entry.second);

@@ -14,29 +14,11 @@ namespace plumb {
 
 namespace {
 
-constexpr double separable =
-    0.99;                        // area under the curve from which position 0 counts as identified
 constexpr double closes = 1e-3;  // relative error of a closed ledger in float32
-constexpr double shift_tolerance =
-    1e-3;  // rounding of float32 rotary tables at shifted positions, with room
-constexpr double recovered_needed = 0.8;  // share of the projection that the graph alone must carry
-constexpr double link_needed = 0.5;       // share lost when the most important link is cut
-constexpr double learned_needed = 0.8;    // share of the sink that must follow the position row
-constexpr double signal_needed = 0.5;     // share that the signal's edit must remove
-constexpr double signal_margin = 0.3;     // ... and by how much more than its rivals
 
 Estimate wave_sink(const SinkSurvey& survey, const Wave& wave) {
   return bootstrap(
       survey.sink.narrow(1, wave.onset, wave.last - wave.onset + 1).mean(c10::IntArrayRef{1, 2}));
-}
-
-// Wilson's 95 % interval of a share.
-Estimate wilson(double share, double count) {
-  constexpr double z = 1.959964;
-  const double centre = (share + z * z / (2 * count)) / (1 + z * z / count);
-  const double half = z * std::sqrt(share * (1 - share) / count + z * z / (4 * count * count)) /
-                      (1 + z * z / count);
-  return {share, centre - half, centre + half};
 }
 
 Rung rung(std::string level, std::string name, std::string claim, const Estimate& value,
@@ -69,8 +51,8 @@ Rung present(const LadderEvidence& evidence, const Wave& wave) {
 Rung positional(const P0Context& context, std::size_t w, const LadderEvidence& evidence,
                 const WaveReport& report) {
   const bool spikes = context.spikes(w);
-  const Estimate share = wilson(report.vocabulary_share,
-                                static_cast<double>(vocabulary_tried(context, w)));
+  const Estimate share =
+      wilson(report.vocabulary_share, static_cast<double>(vocabulary_tried(context, w)));
   std::string claim =
       spikes
           ? fmt::format(
@@ -83,7 +65,7 @@ Rung positional(const P0Context& context, std::size_t w, const LadderEvidence& e
   if (evidence.shift_tested) {
     claim += fmt::format("; all position ids + 100 change a head's sink by at most {:.1e}",
                          evidence.position_shift_change);
-    holds = holds && evidence.position_shift_change < shift_tolerance;
+    holds = holds && evidence.position_shift_change < context.options.shift;
   }
   return rung("L2", "positional", claim, share, 0.0, holds_if(holds));
 }
@@ -101,7 +83,7 @@ Rung located(const P0Context& context, const LadderEvidence& evidence, const Wav
   if (evidence.plain->separability.defined() && !report.writers.empty()) {
     std::int64_t identified = 0;
     while (identified < evidence.plain->separability.size(0) &&
-           evidence.plain->separability[identified].item<double>() <= separable) {
+           evidence.plain->separability[identified].item<double>() <= context.options.separable) {
       ++identified;
     }
     const int first_writer = std::stoi(report.writers.front().substr(1));
@@ -162,19 +144,19 @@ Rung sufficient(const P0Context& context, const WaveReport& report) {
               holds_if(found->sufficient));
 }
 
-Rung ordered(const LadderEvidence& evidence, std::uint64_t seed) {
+Rung ordered(const P0Options& options, const LadderEvidence& evidence) {
   if (!evidence.graph.recovered.defined() || evidence.graph.largest_edge.empty()) {
     return rung("L6", "ordered", "no path between components was found", {}, 0.0,
                 evidence.graph.recovered.defined() ? Holds::no : Holds::untested);
   }
-  const Estimate recovered = bootstrap(evidence.graph.recovered, seed);
+  const Estimate recovered = bootstrap(evidence.graph.recovered, options.seed);
   return rung(
       "L6", "ordered",
       fmt::format(
           "share of the projection recovered by the graph's paths alone; cutting {} loses {:.0f} %",
           evidence.graph.largest_edge, 100 * evidence.graph.largest_cut),
       recovered, 0.0,
-      holds_if(recovered.mean >= recovered_needed && evidence.graph.largest_cut >= link_needed));
+      holds_if(recovered.mean >= options.recovered && evidence.graph.largest_cut >= options.link));
 }
 
 Rung signal(const P0Context& context, const WaveReport& report) {
@@ -183,6 +165,8 @@ Rung signal(const P0Context& context, const WaveReport& report) {
   const auto& mixed = report.signal[0];
   const auto& selected = report.signal[1];
   const auto& noise = report.signal[2];
+  const double signal_needed = context.options.signal;
+  const double signal_margin = context.options.signal_margin;
   const bool selection = selected.removed >= signal_needed &&
                          selected.removed >= noise.removed + signal_margin &&
                          selected.removed >= mixed.removed + signal_margin;
@@ -227,12 +211,20 @@ Verdict decide(const P0Context& context, const LadderEvidence& evidence, const W
                                context.options.sink.wave_threshold;
     return elsewhere ? Verdict::secondary : Verdict::none;
   }
-  if (evidence.learned_position_share >= learned_needed) return Verdict::learned_position;
+  if (evidence.learned_position_share >= context.options.learned) return Verdict::learned_position;
   if (holds("L2") && (holds("L5") || holds("L4"))) return Verdict::positional;
   return report.vocabulary_share < 0.5 ? Verdict::token : Verdict::positional;
 }
 
 }  // namespace
+
+Estimate wilson(double share, double count) {
+  constexpr double z = 1.959964;
+  const double centre = (share + z * z / (2 * count)) / (1 + z * z / count);
+  const double half = z * std::sqrt(share * (1 - share) / count + z * z / (4 * count * count)) /
+                      (1 + z * z / count);
+  return {share, centre - half, centre + half};
+}
 
 void climb(const P0Context& context, std::size_t w, const LadderEvidence& evidence,
            WaveReport& report) {
@@ -241,7 +233,7 @@ void climb(const P0Context& context, std::size_t w, const LadderEvidence& eviden
                    located(context, evidence, report),
                    necessary(context, report),
                    sufficient(context, report),
-                   ordered(evidence, context.options.seed),
+                   ordered(context.options, evidence),
                    signal(context, report),
                    used(report),
                    rung("L9", "general", "one model, one checkpoint: run other models and seeds",

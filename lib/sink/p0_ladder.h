@@ -18,6 +18,9 @@ struct LadderEvidence {
   GraphEvidence graph = {};
 };
 
+/// Wilson's 95 % interval of a share of `count` trials.
+Estimate wilson(double share, double count);
+
 /// Fills report.ladder and report.verdict.
 void climb(const P0Context& context, std::size_t wave, const LadderEvidence& evidence,
            WaveReport& report);

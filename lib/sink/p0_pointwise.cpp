@@ -34,18 +34,9 @@ at::Tensor P0System::donor(Component component, Ablation ablation) const {
   return value.mean;
 }
 
-at::Tensor P0System::state(const Cuts& cuts) {
+std::map<Component, at::Tensor> P0System::writes(const Cuts& cuts) {
   std::map<Component, at::Tensor> present;
-  const at::Tensor input = context_.stream(0).narrow(1, 0, 1);
   bool clean_so_far = true;
-  const auto read = [&](Component reader) {
-    at::Tensor sum = input;
-    for (const auto& [sender, value] : present) {
-      if (!(sender < reader)) break;
-      sum = sum + (cuts.cut && cuts.cut(sender, reader) ? donor(sender, cuts.donor) : value);
-    }
-    return sum;
-  };
   for (const auto component : components_) {
     if (std::ranges::find(cuts.replaced, component) != cuts.replaced.end()) {
       present[component] = donor(component, cuts.donor);
@@ -57,10 +48,25 @@ at::Tensor P0System::state(const Cuts& cuts) {
           present, [&](const auto& entry) { return cuts.cut(entry.first, component); });
     }
     // Nothing was changed yet, so the recorded value stands.
-    present[component] =
-        clean_so_far ? context_.values.at(component).own : apply(component, read(component));
+    present[component] = clean_so_far ? context_.values.at(component).own
+                                      : apply(component, sum_for(component, present, cuts));
   }
-  return read({.layer = depth_, .mlp = false}).squeeze(1);
+  return present;
+}
+
+// What a reader gets: the input and every write before it, or what stands in for it.
+at::Tensor P0System::sum_for(Component reader, const std::map<Component, at::Tensor>& present,
+                             const Cuts& cuts) const {
+  at::Tensor sum = context_.stream(0).narrow(1, 0, 1);
+  for (const auto& [sender, value] : present) {
+    if (!(sender < reader)) break;
+    sum = sum + (cuts.cut && cuts.cut(sender, reader) ? donor(sender, cuts.donor) : value);
+  }
+  return sum;
+}
+
+at::Tensor P0System::state(const Cuts& cuts) {
+  return sum_for({.layer = depth_, .mlp = false}, writes(cuts), cuts).squeeze(1);
 }
 
 at::Tensor P0System::projection(const Cuts& cuts, const at::Tensor& direction) {

@@ -27,6 +27,9 @@ class P0System {
     Ablation donor = Ablation::mean;
   };
 
+  /// What each component writes, [B, 1, d_model].
+  std::map<Component, at::Tensor> writes(const Cuts& cuts);
+
   /// State of position 0 entering block `depth`, [B, d_model].
   at::Tensor state(const Cuts& cuts);
 
@@ -36,6 +39,8 @@ class P0System {
  private:
   at::Tensor apply(Component component, const at::Tensor& input);
   at::Tensor donor(Component component, Ablation ablation) const;
+  at::Tensor sum_for(Component reader, const std::map<Component, at::Tensor>& present,
+                     const Cuts& cuts) const;
 
   P0Context& context_;
   int depth_;

@@ -19,6 +19,7 @@ constexpr std::int64_t fewest_queries = 16;
 constexpr double kept_below = 0.2;  // share of the excess removed
 constexpr double removed_from = 0.8;
 constexpr double moved_share = 0.5;  // share of sequences in which a new position spikes
+constexpr double inherited = 0.5;  // share of the excess that another column gains, without a spike
 
 // [B, T] with the columns set to a low value that are not "another column".
 at::Tensor others_only(const at::Tensor& values, std::int64_t position, std::int64_t last) {
@@ -52,6 +53,8 @@ Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t posit
   const auto readable = std::max<std::int64_t>(1, T - std::min(fewest_queries, T / 2));
   at::Tensor own = at::zeros({inputs.tokens.batch()}, at::kDouble);
   at::Tensor before = at::zeros_like(own);
+  at::Tensor others = at::zeros({inputs.tokens.batch(), readable}, at::kDouble);
+  at::Tensor others_before = at::zeros_like(others);
   int counted = 0;
   const int last = std::min(wave.last + 1, static_cast<int>(outcome.received.size()));
   for (std::size_t layer = 0; layer < outcome.received.size(); ++layer) {
@@ -63,6 +66,9 @@ Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t posit
     if (l < wave.onset || l >= last) continue;
     own = own + received.select(1, position).to(at::kDouble);
     before = before + clean.received[layer].select(1, position).to(at::kDouble);
+    others = others + others_only(received, position, readable).to(at::kDouble);
+    others_before =
+        others_before + others_only(clean.received[layer], position, readable).to(at::kDouble);
     ++counted;
   }
   effect.value = bootstrap(own / std::max(1, counted), options.seed);
@@ -84,6 +90,10 @@ Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t posit
           most_frequent(new_spike.to(at::kLong).argmax(1).masked_select(has_rival));
     }
   }
+  const auto [rival, rival_column] = (others / std::max(1, counted)).max(1);
+  const double gained =
+      (rival - std::get<0>((others_before / std::max(1, counted)).max(1))).mean().item<double>();
+
   if (position != 0) {
     // There is no sink to remove here; the question is whether one was made.
     effect.removed = std::nan("");
@@ -94,6 +104,10 @@ Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t posit
     effect.outcome = "kept";
   } else if (effect.rival_share >= moved_share) {
     effect.outcome = fmt::format("moved to t = {}", effect.other_position);
+  } else if (gained >= inherited * (base - null_at(0)) &&
+             rival.mean().item<double>() >= inherited * base) {
+    // Attention has moved to a column that was there before, or has no spike.
+    effect.outcome = fmt::format("moved to t = {}", most_frequent(rival_column));
   } else {
     effect.outcome = effect.removed >= removed_from ? "removed" : "weakened";
   }

@@ -50,6 +50,14 @@ Reduce received(Queries queries) {
   };
 }
 
+Reduce mean_over_queries() {
+  return [](const at::Tensor& values, const Tile& tile) {
+    const at::Tensor index = at::arange(values.size(2), tile.lengths.options()).view({1, 1, -1});
+    const at::Tensor counted = (index < tile.lengths.view({-1, 1, 1})).to(values.options());
+    return (values.squeeze(-1) * counted).sum(2) / counted.sum(2);
+  };
+}
+
 Reduce stream_norm() {
   return [](const at::Tensor& stream, const Tile&) {
     return at::linalg_vector_norm(stream, 2, c10::IntArrayRef{-1});

@@ -15,6 +15,9 @@ Reduce received_by_head(Queries queries);
 /// The same, averaged over heads: [b, key].
 Reduce received(Queries queries);
 
+/// Of a tensor [b, H, query, 1]: mean over the valid queries, [b, H].
+Reduce mean_over_queries();
+
 /// Of a stream [b, T, d]: lengths [b, T].
 Reduce stream_norm();
 

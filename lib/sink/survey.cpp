@@ -117,6 +117,10 @@ Plan survey_plan(const Model& model, const SinkOptions& options,
     plan.record.push_back({half_layer(j, layers), "norm", stream_norm()});
     plan.record.push_back({half_layer(j, layers), "states", {}, {.positions = positions}});
   }
+  if (model.config().sink_logits) {
+    for (int layer = 0; layer < layers; ++layer)
+      plan.record.push_back({Site{Part::sink_mass, layer}, "mean", mean_over_queries()});
+  }
   if (model.whole()) plan.record.push_back(record_loss(skip));
   return plan;
 }
@@ -266,6 +270,11 @@ SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptio
     states.push_back(kept[i + 1].to(at::kFloat));
   }
   survey.norm = at::stack(norms, 1);
+  if (model.config().sink_logits) {
+    const auto first = kept.begin() + static_cast<std::ptrdiff_t>(streams);
+    survey.sink_mass =
+        at::stack(std::vector<at::Tensor>(first, first + layers), 1).to(at::kFloat).mean(0);
+  }
   summarise_sink(survey);
   const at::Tensor all_states = at::stack(states, 1);
   profile(survey, all_states, valid);
