@@ -24,6 +24,7 @@ struct P0Flags {
   Common common = {.out = "out/p0"};
   ModelFlags model = {};
   InputFlags inputs = {};
+  bool no_random = false;
   P0Options options = {};
   std::vector<std::string> only = {};  ///< experiments of the catalogue instead of the locator
   bool list = false;
@@ -33,16 +34,22 @@ struct P0Flags {
 // Random ids are there to show that the sink needs no text; they vary little from one to the next.
 constexpr std::int64_t random_sequences = 32;
 
-/// The same content without BOS, with one, and random ids. --bos none leaves out the second.
+/// The same content without BOS, with one, and random ids. --bos none leaves out the second,
+/// --no-random the third.
 P0Inputs make_p0_inputs(const P0Flags& flags, const Chosen& chosen) {
   const Content content = read_content(flags.inputs, chosen, flags.common.seed);
+  if (flags.no_random && content.kind == "random") {
+    throw Error(
+        ErrorKind::bad_argument,
+        "--no-random leaves out the comparison with random ids, but --random gives no others");
+  }
   P0Inputs inputs;
   inputs.plain = with_bos(content, std::nullopt, chosen.model);
   const Bos bos = flags.inputs.bos.value_or(Bos{.kind = Bos::Kind::native});
   if (const auto id = bos_id(bos, chosen.tokens())) {
     inputs.native = with_bos(content, id, chosen.model);
   }
-  if (content.kind != "random") {
+  if (content.kind != "random" && !flags.no_random) {
     inputs.random = head(random_twin(content, std::nullopt, chosen, flags.common.seed),
                          random_sequences, inputs.plain.length());
   }
@@ -213,6 +220,8 @@ Command p0_command() {
             offer_model(app, flags->model);
             offer_inputs(app, flags->inputs,
                          "BOS to compare with the run without one (native); none: no comparison");
+            app.add_flag("--no-random", flags->no_random,
+                         "No comparison with random ids: for models of a task that has none such");
             offer_sink_options(app, flags->options.sink);
             offer_p0_options(app, flags->options);
             offer(app, "--only", "IDS",

@@ -4,6 +4,10 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "output.h"
 #include "plumb/error.h"
@@ -18,9 +22,12 @@ struct TrainFlags {
   Common common = {};
   ModelStyle style = ModelStyle::nope;
   ModelSizes sizes = {};
+  std::optional<std::int64_t> vocab = {};
   TrainOptions options = {};
   TrainFiles files = {};
   std::string checkpoints = {};
+  std::optional<std::string> texts = {};
+  std::optional<Packing> packing = {};
   bool no_start_rule = false;
 };
 
@@ -44,6 +51,28 @@ std::vector<std::int64_t> read_steps(const std::string& text, std::int64_t steps
   return list;
 }
 
+constexpr int kBytes = 256;  // ids of texts
+
+void read_texts(const TrainFlags& flags, TaskOptions& task) {
+  if (task.task != TrainTask::text) {
+    if (flags.texts || flags.packing) {
+      throw Error(ErrorKind::bad_argument,
+                  "--texts and --packing mean nothing to a task other than text");
+    }
+    return;
+  }
+  if (!flags.texts) {
+    throw Error(ErrorKind::bad_argument,
+                "--task text needs --texts PATH, a directory of .txt files or a file of lines");
+  }
+  if (flags.vocab) {
+    throw Error(ErrorKind::bad_argument,
+                fmt::format("--vocab means nothing to text, whose ids are its {} bytes", kBytes));
+  }
+  task.corpus = std::make_shared<const Corpus>(read_corpus(*flags.texts));
+  task.packing = flags.packing.value_or(Packing::stream);
+}
+
 TrainOptions read_options(const TrainFlags& flags) {
   TrainOptions options = flags.options;
   const bool existence = options.task.task == TrainTask::double_existence;
@@ -52,9 +81,12 @@ TrainOptions read_options(const TrainFlags& flags) {
                 "--no-start-rule means nothing to a task other than double-existence");
   }
   options.task.start_rule = existence && !flags.no_start_rule;
-  options.task.vocab = flags.sizes.vocab;
   options.task.seed = options.seed = flags.common.seed;
+  read_texts(flags, options.task);
   ModelSizes sizes = flags.sizes;
+  if (flags.vocab) sizes.vocab = static_cast<int>(*flags.vocab);
+  if (options.task.task == TrainTask::text) sizes.vocab = kBytes;
+  options.task.vocab = sizes.vocab;
   sizes.context = static_cast<int>(options.task.length);
   options.config = model_config(flags.style, sizes);
   return options;
@@ -103,11 +135,17 @@ Command train_command() {
         TrainOptions& options = flags->options;
         TrainFiles& files = flags->files;
         offer(app, "--task", "TASK",
-              "double-existence, bigram-backcopy or induction (double-existence)",
+              "double-existence, bigram-backcopy, induction or text (double-existence)",
               [&options](const std::string& text) { options.task.task = parse_train_task(text); });
         app.add_flag("--no-start-rule", flags->no_start_rule,
                      "Double existence: second tokens are like any others, also in training");
         app.add_flag("--bos", options.task.bos, "Other tasks: id 0 before every sequence");
+        offer(app, "--texts", "PATH",
+              "Text: a directory whose .txt files are documents, or a file whose lines are",
+              [flags](const std::string& text) { flags->texts = text; });
+        offer(app, "--packing", "HOW",
+              "Text: sequences begin anywhere (stream) or with a document (starts) (stream)",
+              [flags](const std::string& text) { flags->packing = parse_packing(text); });
         offer(app, "--style", "STYLE",
               "llama (RMSNorm, rotary, gated), nope (LayerNorm, no positions, ReLU) or gpt2 (nope)",
               [flags](const std::string& text) { flags->style = parse_model_style(text); });
@@ -121,7 +159,10 @@ Command train_command() {
         size("--heads", "Heads of a block", flags->sizes.heads);
         size("--d-model", "Width of the stream", flags->sizes.d_model);
         size("--d-mlp", "Neurons of a block", flags->sizes.d_mlp);
-        size("--vocab", "Ids", flags->sizes.vocab);
+        offer(app, "--vocab", "N", fmt::format("Ids ({}; of text {})", flags->sizes.vocab, kBytes),
+              [flags](const std::string& text) {
+                flags->vocab = whole("--vocab", text, 1, 1 << 16);
+              });
         const auto count = [&](const std::string& flag, const std::string& help, std::int64_t least,
                                std::int64_t& value) {
           offer(app, flag, "N", fmt::format("{} ({})", help, value),

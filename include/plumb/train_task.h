@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "plumb/corpus.h"
 #include "plumb/model.h"
 
 namespace plumb {
@@ -24,14 +25,16 @@ enum class TrainTask {
   /// A random string of random length (a quarter to half of the sequence), over and over. Active
   /// queries: from the end of its first occurrence on.
   induction,
+  /// The bytes of texts, ids 0 to 255. No query counts as active.
+  text,
 };
 const char* to_string(TrainTask task) noexcept;
-/// "double-existence", "bigram-backcopy" or "induction". Throws bad_argument, listing them.
+/// "double-existence", "bigram-backcopy", "induction" or "text". Throws bad_argument, listing them.
 TrainTask parse_train_task(std::string_view text);
 
 struct TaskOptions {
   TrainTask task = TrainTask::double_existence;
-  int vocab = 128;           ///< a multiple of 4 for double existence
+  int vocab = 128;           ///< a multiple of 4 for double existence, 256 for text
   std::int64_t length = 48;  ///< tokens of a sequence
   /// Double existence, in training only: x_1 is uniform over a fixed quarter of the vocabulary, so
   /// that what follows a first token follows another distribution.
@@ -39,6 +42,9 @@ struct TaskOptions {
   /// The other tasks: id 0 stands first in every sequence, and nowhere else.
   bool bos = false;
   std::uint64_t seed = 0;  ///< of the tables that stay fixed
+  /// Text alone: what it is drawn from, and where in it sequences begin.
+  std::shared_ptr<const Corpus> corpus = {};
+  Packing packing = Packing::stream;
 };
 /// Throws bad_argument, naming the option.
 void check(const TaskOptions& options);

@@ -66,7 +66,7 @@ std::string describe(const TrainOptions& o) {
   using Json = nlohmann::ordered_json;
   // The config.json that checkpoints get says everything about the model, or is refused here.
   const auto config = config_to_write(family_to_write(o.config.family), o.config, at::kFloat);
-  const Json json = {
+  Json json = {
       {"model", Json::parse(config.dump())},
       {"task",
        {{"name", to_string(o.task.task)},
@@ -86,6 +86,10 @@ std::string describe(const TrainOptions& o) {
       {"clip", o.clip},
       {"seed", o.seed},
   };
+  if (o.task.corpus) {
+    json["task"]["corpus_sha256"] = o.task.corpus->sha256;
+    json["task"]["packing"] = to_string(o.task.packing);
+  }
   return json.dump();
 }
 

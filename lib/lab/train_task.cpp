@@ -17,7 +17,9 @@ namespace {
 constexpr std::int64_t groups = 4;
 constexpr std::int64_t triggers = 3;
 constexpr double bigram_deviation = 1.2;  // of the bigram table's logits
-constexpr std::array<const char*, 3> names = {"double-existence", "bigram-backcopy", "induction"};
+constexpr int bytes = 256;
+constexpr std::array<const char*, 4> names = {"double-existence", "bigram-backcopy", "induction",
+                                              "text"};
 
 // Independent streams of one seed.
 enum Stream : std::uint64_t { for_tables = 1, for_training = 2, for_held_out = 3 };
@@ -35,6 +37,10 @@ struct Task::Tables {
   std::vector<std::int64_t> beginning = {};  // what the start rule draws x_1 from
   std::vector<char> is_trigger = {};
   std::vector<double> sums = {};  // [V, V] running sums of the bigram's probabilities
+  // Text: the documents of training and the held-out ones, each ended by a line end, and where they
+  // begin.
+  std::array<std::string, 2> texts = {};
+  std::array<std::vector<std::int64_t>, 2> starts = {};
 };
 
 namespace {
@@ -106,8 +112,26 @@ void induction(const Tables& tables, Random& random, const Row& row) {
   }
 }
 
+void text_bytes(const Tables& tables, Random& random, bool training, const Row& row) {
+  const TaskOptions& o = tables.options;
+  const std::size_t part = training ? 0 : 1;
+  const std::string& texts = tables.texts[part];
+  const std::vector<std::int64_t>& starts = tables.starts[part];
+  const auto size = static_cast<std::int64_t>(texts.size());
+  std::int64_t place = o.packing == Packing::stream
+                           ? random.below(size)
+                           : starts[static_cast<std::size_t>(
+                                 random.below(static_cast<std::int64_t>(starts.size())))];
+  const std::int64_t start = first_content(o);
+  if (o.bos) row.ids[0] = 0;
+  for (std::int64_t t = start; t < o.length; ++t) {
+    row.ids[t] = static_cast<unsigned char>(texts[static_cast<std::size_t>(place)]);
+    place = (place + 1) % size;
+  }
+}
+
 TaskBatch sample(const Tables& tables, const Random& stream, std::int64_t sequences,
-                 bool start_rule) {
+                 bool training) {
   constexpr std::int64_t most = std::int64_t{1} << 26;
   const TaskOptions& o = tables.options;
   if (sequences < 1 || sequences > most / o.length) {
@@ -120,9 +144,12 @@ TaskBatch sample(const Tables& tables, const Random& stream, std::int64_t sequen
     const Row row{batch.ids.data_ptr<std::int64_t>() + i * o.length,
                   batch.active.data_ptr<bool>() + i * o.length};
     switch (o.task) {
-      case TrainTask::double_existence: double_existence(tables, own, start_rule, row); break;
+      case TrainTask::double_existence:
+        double_existence(tables, own, training && o.start_rule, row);
+        break;
       case TrainTask::bigram_backcopy: bigram_backcopy(tables, own, row); break;
       case TrainTask::induction: induction(tables, own, row); break;
+      case TrainTask::text: text_bytes(tables, own, training, row); break;
     }
   }
   return batch;
@@ -151,7 +178,8 @@ TrainTask parse_train_task(std::string_view text) {
   if (found != names.end()) return static_cast<TrainTask>(found - names.begin());
   throw Error(
       ErrorKind::bad_argument,
-      fmt::format("no task \"{:.40}\": double-existence, bigram-backcopy or induction", text));
+      fmt::format("no task \"{:.40}\": double-existence, bigram-backcopy, induction or text",
+                  text));
 }
 
 void check(const TaskOptions& options) {
@@ -171,6 +199,15 @@ void check(const TaskOptions& options) {
                     groups, options.vocab));
   }
   if (existence && options.bos) refuse("double existence has no BOS");
+  const bool is_text = options.task == TrainTask::text;
+  if (is_text && options.vocab != bytes)
+    refuse(fmt::format("text has {} ids, one a byte, not {}", bytes, options.vocab));
+  if (is_text != (options.corpus != nullptr)) {
+    refuse(is_text ? "text needs texts to be drawn from"
+                   : "texts mean nothing to a task other than text");
+  }
+  if (is_text && (options.corpus->training.empty() || options.corpus->held_out.empty()))
+    refuse("the texts have no documents to train on, or none held out");
 }
 
 Task::Task(const TaskOptions& options) {
@@ -190,6 +227,15 @@ Task::Task(const TaskOptions& options) {
     --left;
   }
   if (options.task == TrainTask::bigram_backcopy) tables->sums = bigram_sums(options, random);
+  if (options.corpus) {
+    for (const std::size_t part : {0U, 1U}) {
+      for (const std::string& document :
+           part == 0 ? options.corpus->training : options.corpus->held_out) {
+        tables->starts[part].push_back(static_cast<std::int64_t>(tables->texts[part].size()));
+        tables->texts[part] += document + "\n";
+      }
+    }
+  }
   tables_ = std::move(tables);
 }
 
@@ -197,7 +243,7 @@ const TaskOptions& Task::options() const { return tables_->options; }
 
 TaskBatch Task::training(std::uint64_t seed, std::int64_t sequences) const {
   const Random stream = Random(options().seed).fork(for_training).fork(seed);
-  return sample(*tables_, stream, sequences, options().start_rule);
+  return sample(*tables_, stream, sequences, true);
 }
 
 TaskBatch Task::held_out(std::uint64_t seed, std::int64_t sequences) const {

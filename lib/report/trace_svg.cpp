@@ -21,6 +21,8 @@ constexpr double top = 34;
 constexpr std::array<const char*, 8> colours = {"#4c72b0", "#dd8452", "#55a868", "#c44e52",
                                                 "#8172b3", "#937860", "#da8bc3", "#8c8c8c"};
 constexpr std::size_t most_lines = 16;  // of a panel; more layers are thinned out
+// Where half of the checkpoints lie within this share of the steps, the axis is logarithmic.
+constexpr double crowded = 0.25;
 
 struct Line {
   std::string name = {};
@@ -70,6 +72,9 @@ class Picture {
   explicit Picture(const std::vector<TraceEntry>& entries) : entries_(entries) {
     first_ = static_cast<double>(entries.front().step);
     last_ = std::max(first_ + 1, static_cast<double>(entries.back().step));
+    const auto middle = static_cast<double>(entries[entries.size() / 2].step);
+    if (entries.size() > 2 && middle - first_ < crowded * (last_ - first_))
+      unit_ = std::max(1.0, static_cast<double>(entries[1].step) - first_);
   }
 
   void add(const Panel& panel) {
@@ -94,7 +99,7 @@ class Picture {
                          ground - panel_height, ground, width - right);
     for (const double value : {panel.low, 0.5 * (panel.low + panel.high), panel.high})
       text(left - 6, y(value) + 4, "end", format_number(value), false);
-    for (const double step : {first_, 0.5 * (first_ + last_), last_})
+    for (const double step : {first_, halfway(), last_})
       text(x(step), ground + 15, "middle", fmt::format("{:.0f}", step), false);
     for (std::size_t i = 0; i < panel.lines.size(); ++i) draw(panel.lines[i], i, y, ground);
   }
@@ -111,7 +116,18 @@ class Picture {
 
  private:
   double x(double step) const {
-    return left + (width - left - right) * (step - first_) / (last_ - first_);
+    const double share = unit_ > 0
+                             ? std::log1p((step - first_) / unit_) / std::log1p(range() / unit_)
+                             : (step - first_) / range();
+    return left + (width - left - right) * share;
+  }
+
+  double range() const { return last_ - first_; }
+
+  // The step in the middle of the axis.
+  double halfway() const {
+    return unit_ > 0 ? first_ + unit_ * std::expm1(0.5 * std::log1p(range() / unit_))
+                     : 0.5 * (first_ + last_);
   }
 
   void text(double at_x, double at_y, const char* anchor, const std::string& words, bool bold) {
@@ -147,6 +163,7 @@ class Picture {
   const std::vector<TraceEntry>& entries_;
   double first_ = 0;
   double last_ = 1;
+  double unit_ = 0;  // of a logarithmic axis; 0: a linear one
   int panels_ = 0;
   std::string body_ = {};
 };

@@ -87,7 +87,8 @@ std::string train_text(const Training& training, const TrainFiles& files, const 
     // The first, the last, and others evenly between them.
     const auto& values = outcome.probes[shown == 1 ? count - 1 : i * (count - 1) / (shown - 1)];
     std::vector<std::string> cells = {fmt::format("{:.0f}", values.front()),
-                                      format_number(values[1]), format_number(values[2])};
+                                      format_number(values[1]),
+                                      std::isnan(values[2]) ? "-" : format_number(values[2])};
     for (int layer = 0; layer < options.config.layers; ++layer) {
       std::string heads;
       for (int head = 0; head < options.config.heads; ++head) {

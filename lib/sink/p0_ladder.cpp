@@ -38,7 +38,8 @@ Holds holds_if(bool condition) { return condition ? Holds::yes : Holds::no; }
 Rung present(const LadderEvidence& evidence, const Wave& wave) {
   const Estimate text = wave_sink(*evidence.plain, wave);
   std::string claim =
-      fmt::format("mean sink over layers {}-{} on natural text", wave.onset, wave.last);
+      fmt::format("mean sink over layers {}-{} on {}", wave.onset, wave.last,
+                  evidence.plain->inputs_kind == "text" ? "natural text" : "the given tokens");
   bool holds = text.low > 2.0 * evidence.plain->null;
   if (evidence.random != nullptr) {
     const Estimate random = wave_sink(*evidence.random, wave);

@@ -95,6 +95,10 @@ TEST(TrainResume, WrongFlagsAreToldInOneLine) {
   EXPECT_EQ(code({"--vocab", "30"}), 2);
   EXPECT_EQ(code({"--task", "induction", "--no-start-rule"}), 2);
   EXPECT_EQ(code({"--rate", "nan"}), 2);
+  EXPECT_EQ(code({"--task", "text"}), 2);
+  EXPECT_EQ(code({"--texts", "."}), 2);
+  EXPECT_EQ(code({"--task", "text", "--texts", ".", "--vocab", "64"}), 2);
+  EXPECT_EQ(code({"--task", "text", "--texts", "/nowhere"}), 3);
 }
 
 }  // namespace

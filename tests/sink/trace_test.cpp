@@ -203,6 +203,12 @@ TEST(TraceReport, ThePictureAndTheTableHoldEveryCheckpoint) {
   EXPECT_NE(svg.find("stroke-dasharray"), std::string::npos);
   EXPECT_EQ(svg.find("nan"), std::string::npos);
   EXPECT_TRUE(svg.ends_with("</svg>\n"));
+  // The middle of the axis is halfway between the steps, or between their logarithms.
+  EXPECT_NE(svg.find(">15</text>"), std::string::npos);
+  trace.entries.back().step = 8000;  // and 0, 10, 20 before: 10 expm1(log1p(800) / 2) is 273
+  const std::string wide = trace_svg(trace, summary);
+  EXPECT_EQ(wide.find(">4000</text>"), std::string::npos);
+  EXPECT_NE(wide.find(">273</text>"), std::string::npos);
 }
 
 }  // namespace
