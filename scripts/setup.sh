@@ -12,7 +12,8 @@ packages=(
   libopenmpi-dev openmpi-bin  # long experiments shared among processes
   libgtest-dev libbenchmark-dev
   graphviz hdf5-tools        # draw a circuit, look into an archive
-  python3 python3-pip        # only to fetch a model
+  python3 python3-pip        # only to fetch a model, and for the test of the report
+  chromium                   # the report is tried in it
 )
 
 fail() {
