@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "plumb/hash.h"
-#include "plumb/run_info.h"
 #include "plumb/version.h"
 #include "report/html_page.h"
 #include "report/html_sections.h"
@@ -146,8 +145,10 @@ std::string html_report(const std::filesystem::path& archive) {
 std::string html_summary(const std::filesystem::path& archive, const std::filesystem::path& page,
                          std::size_t bytes, bool json) {
   if (!json) {
-    return fmt::format("{}: {}, opens in any browser\n", page.string(),
-                       show_bytes(static_cast<std::int64_t>(bytes)));
+    const double size = static_cast<double>(bytes);
+    return fmt::format(
+        "{}: {}, opens in any browser\n", page.string(),
+        size < 1e6 ? fmt::format("{:.0f} kB", size / 1e3) : fmt::format("{:.2f} MB", size / 1e6));
   }
   report::Json document = {{"plumb", version()},
                            {"command", "report"},
