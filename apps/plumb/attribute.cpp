@@ -172,6 +172,11 @@ Command attribute_command() {
             "eap-ig), right (k = 1 to m; that of eap-ig-activations), midpoint (that of nodes) or "
             "trapezoid",
             [flags](const std::string& text) { flags->options.points = parse_ig_points(text); });
+        offer(app, "--rules", "NAME",
+              "What is pulled back: gradient, or relp, relevance patching's rules for norms, "
+              "activations and gated products, or relp-ah, which holds attention patterns too "
+              "(gradient)",
+              [flags](const std::string& text) { flags->options.rules = parse_edge_rules(text); });
         offer(app, "--metric", "NAME",
               "logit_diff, log_prob, prob, prob_diff, kl, reverse_kl or js, at the last position; "
               "loss or loss@POSITIONS; sink:LAYER[.HEAD], attention:SITE, norm:SITE or "

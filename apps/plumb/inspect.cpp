@@ -2,6 +2,7 @@
 #include "output.h"
 #include "patch_flags.h"
 #include "plumb/error.h"
+#include "plumb/planned_attribution.h"
 #include "plumb/planned_patch.h"
 #include "plumb/report_json.h"
 #include "plumb/report_text.h"
@@ -18,6 +19,8 @@ struct InspectFlags {
   InputFlags inputs = {};
   SiteFlags sites = {};
   ExperimentFlags experiment = {};
+  std::string method = {};
+  EdgeOptions attribution = {};
 };
 
 PlannedWork planned_patch(const InspectFlags& flags, const Chosen& chosen) {
@@ -27,6 +30,14 @@ PlannedWork planned_patch(const InspectFlags& flags, const Chosen& chosen) {
   return plan_patch(chosen.model, pairs, asked.sweeps, asked.paths, asked.options);
 }
 
+PlannedWork planned_attribution(const InspectFlags& flags, const Chosen& chosen) {
+  EdgeOptions options = flags.attribution;
+  options.method = parse_edge_method(flags.method);
+  const std::string& metric = flags.experiment.metric;
+  return plan_attribution(chosen.model, read_pairs_of(flags.experiment, flags.inputs.bos, chosen),
+                          metric.empty() ? Metric{} : parse_metric(metric, vector_from), options);
+}
+
 /// What the planned command would do with the same flags.
 std::optional<PlannedWork> planned_work(const InspectFlags& flags, const Chosen& chosen) {
   if (flags.plan.empty()) {
@@ -34,6 +45,7 @@ std::optional<PlannedWork> planned_work(const InspectFlags& flags, const Chosen&
     throw Error(ErrorKind::bad_argument, "--sites belongs to --plan record");
   }
   if (flags.plan == "patch") return planned_patch(flags, chosen);
+  if (flags.plan == "attribute") return planned_attribution(flags, chosen);
   if (flags.plan == "record") {
     if (flags.sites.sites.empty()) {
       throw Error(ErrorKind::bad_argument, "--plan record needs --sites, as plumb record does");
@@ -51,8 +63,14 @@ std::optional<PlannedWork> planned_work(const InspectFlags& flags, const Chosen&
 int run_inspect(const InspectFlags& flags, const std::string& command_line) {
   const Common& common = flags.common;
   if (flags.plan == "patch") check(flags.experiment, "plumb inspect --plan patch");
-  if (flags.plan != "patch" && !flags.experiment.pairs.empty())
-    throw Error(ErrorKind::bad_argument, "--pairs belongs to --plan patch");
+  const bool attribution = flags.plan == "attribute";
+  if (attribution && (flags.experiment.pairs.empty() || flags.method.empty()))
+    throw Error(ErrorKind::bad_argument,
+                "plumb inspect --plan attribute needs --pairs FILE and --method NAME");
+  if (!attribution && !flags.method.empty())
+    throw Error(ErrorKind::bad_argument, "--method belongs to --plan attribute");
+  if (flags.plan != "patch" && !attribution && !flags.experiment.pairs.empty())
+    throw Error(ErrorKind::bad_argument, "--pairs belongs to --plan patch and --plan attribute");
   const Chosen chosen = open_model(flags.model, common);
   RunInfo run = start_run(chosen.model, "inspect", command_line, common.seed);
   const std::optional<PlannedWork> work = planned_work(flags, chosen);
@@ -71,14 +89,28 @@ Command inspect_command() {
           [](CLI::App& app, const std::string& command_line) {
             const auto flags = std::make_shared<InspectFlags>();
             offer_model(app, flags->model);
-            offer(app, "--plan", "record|sink|patch",
+            offer(app, "--plan", "record|sink|patch|attribute",
                   "Also say what that command would cost with the flags below, before any of it is "
                   "done",
                   [flags](const std::string& text) {
-                    flags->plan = one_of("--plan", text, {"record", "sink", "patch"});
+                    flags->plan = one_of("--plan", text, {"record", "sink", "patch", "attribute"});
                   });
             offer_sites(app, flags->sites);
             offer_experiment(app, flags->experiment);
+            offer(app, "--method", "NAME", "Of --plan attribute: eap, eap-ig, ...",
+                  [flags](const std::string& text) { flags->method = text; });
+            offer(app, "--steps", "M", "Of --plan attribute: steps of integration (5)",
+                  [flags](const std::string& text) {
+                    flags->attribution.steps = static_cast<int>(whole("--steps", text, 1, 1000));
+                  });
+            offer(app, "--points", "NAME", "Of --plan attribute: where the steps lie",
+                  [flags](const std::string& text) {
+                    flags->attribution.points = parse_ig_points(text);
+                  });
+            app.add_flag("--by-position", flags->attribution.by_position,
+                         "Of --plan attribute: a score for each position");
+            app.add_flag("--each", flags->attribution.each,
+                         "Of --plan attribute: each pair's scores");
             offer_inputs(app, flags->inputs, "Token before every sequence (as the command has it)");
             offer_dtype(app, flags->common);
             offer_threads(app, flags->common);

@@ -52,6 +52,20 @@ enum class IgPoints {
 const char* to_string(IgPoints points) noexcept;
 IgPoints parse_ig_points(const std::string& text);
 
+/// What is pulled back from the metric to what receivers read.
+enum class EdgeRules {
+  gradient,  ///< derivatives
+  relp,  ///< relevance patching (RelP, arXiv:2508.21258): the LN-, Identity- and Half-rule. Norms
+         ///< divide by a scale that is held constant; an activation act(x) is x times act(x) / x,
+         ///< the latter held; of a gated product each factor gets half. Sigmoid gates, routers
+         ///< and norms on queries and keys are held as norms' scales are
+  relp_ah,  ///< and its AH-rule: attention probabilities are held too, so that edges into queries
+            ///< and keys score 0. Where the model has no biases, what crosses any cut then sums to
+            ///< the metric, if that is linear in the logits
+};
+const char* to_string(EdgeRules rules) noexcept;
+EdgeRules parse_edge_rules(const std::string& text);
+
 struct EdgeOptions {
   EdgeMethod method = EdgeMethod::eap;
   int steps = 5;  ///< m, of the methods that integrate
@@ -62,6 +76,7 @@ struct EdgeOptions {
   bool each = false;         ///< also every pair's own scores
   /// Of direct and exact: the edges that are evaluated; empty = all. Others score NaN.
   std::vector<std::int64_t> only = {};
+  EdgeRules rules = EdgeRules::gradient;  ///< of the methods that take gradients
 };
 
 /// How far one set of scores agrees with another.

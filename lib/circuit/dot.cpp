@@ -124,7 +124,9 @@ void write_node(std::string& out, const CircuitNode& node) {
       kept(node.name), shown(label), style->shape,
       node.kind == "head" ? "\"filled,rounded\"" : "filled", style->fill, shown(tooltip(node)),
       kept(node.kind), node.layer, node.score);
-  if (is_read_out(node)) out += " margin=\"0,0.02\"";
+  // The corners of these shapes need room of their own.
+  if (is_read_out(node) || node.kind == "mlp" || node.kind == "expert")
+    out += " margin=\"0,0.02\"";
   for (const auto& [key, value] : node.notes) {
     out += fmt::format(" {}={}", kept("plumb_note_" + key), kept(value));
   }
@@ -141,7 +143,7 @@ void write_edge(std::string& out, const CircuitEdge& edge, double largest, bool 
                                   : edge.score < 0     ? kAgainst
                                                        : kFor;
   // Where there are many, the weak ones step back.
-  const int opacity = many ? 70 + static_cast<int>(185.0 * share) : 255;
+  const int opacity = many ? 120 + static_cast<int>(135.0 * share) : 255;
   const std::string tip = fmt::format("{} -> {}\nscore {:.6g}{}{}", edge.from, edge.to, edge.score,
                                       edge.kind.empty() ? "" : "\n", edge.kind);
   out += fmt::format("  {} -> {} [color=\"{}{:02X}\" penwidth={:.2f} arrowhead={}", kept(edge.from),
@@ -216,11 +218,12 @@ void write_legend(std::string& out, const Circuit& circuit, const std::map<long,
        "alternatives: any one suffices");
   rows += "<tr><td colspan=\"2\" align=\"left\">numbers: scores; line width: their size</td></tr>";
   if (!circuit.convention.empty()) {
-    std::string sentence;
+    // A row for each line: breaks within one lie too close where the font is a substitute.
     for (const std::string& part : wrapped(circuit.convention)) {
-      sentence += markup(part) + "<br align=\"left\"/>";
+      rows += fmt::format(
+          "<tr><td colspan=\"2\" align=\"left\" cellpadding=\"0\"><i>{}</i></td></tr>",
+          markup(part));
     }
-    rows += fmt::format("<tr><td colspan=\"2\" align=\"left\"><i>{}</i></td></tr>", sentence);
   }
   out += fmt::format(
       "  \"plumb legend\" [shape=plain fontsize=10 tooltip=\"legend\" label=<<table border=\"1\" "

@@ -48,6 +48,7 @@ std::string to_neuronpedia(const EdgeCircuit& circuit, const ViewWords& view) {
                  json_text(circuit.convention), json_text(version()), json_text(circuit.title),
                  json_text(circuit.convention), space.layers(), space.heads(), space.kv_heads(),
                  space.parallel(), circuit.d_model);
+  between = "";
   for (std::int64_t sender = 0; sender <= space.senders(); ++sender) {
     const bool logits = sender == space.senders();
     if (!logits && used[static_cast<std::size_t>(sender)] == 0) continue;
@@ -57,7 +58,7 @@ std::string to_neuronpedia(const EdgeCircuit& circuit, const ViewWords& view) {
     fmt::format_to(put,
                    "{}{{\"node_id\": \"{}\", \"feature\": {}, \"layer\": \"{}\", \"ctx_idx\": {}, "
                    "\"feature_type\": \"{}\", \"jsNodeId\": \"{}-0\", \"clerp\": \"{}\"}}",
-                   sender == 0 || used[0] == 0 ? "" : ", ", id_of(name, at),
+                   between, id_of(name, at),
                    writer.kind == EdgeSender::Kind::head ? std::to_string(writer.head) : "null",
                    input    ? "E"
                    : logits ? std::to_string(space.layers())
@@ -68,6 +69,7 @@ std::string to_neuronpedia(const EdgeCircuit& circuit, const ViewWords& view) {
                    : writer.kind == EdgeSender::Kind::mlp ? "plumb mlp"
                                                           : "plumb attention head",
                    id_of(name, at), name);
+    between = ", ";
   }
   fmt::format_to(put, "], \"links\": [");
   between = "";

@@ -73,12 +73,21 @@ std::string all_names() {
   return names;
 }
 
+// Fit for a line, and no longer than that needs.
+std::string shown(std::string_view text, std::size_t longest) {
+  std::string line(text.substr(0, longest));
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return text.size() > longest ? line + "..." : line;
+}
+
 [[noreturn]] void fail(std::string_view text, std::string_view why) {
   throw Error(
       ErrorKind::bad_argument,
       fmt::format("cannot read the site \"{}\": {}; a site looks like L3.z, L0-2.attn_out or "
                   "L3.pattern[h=1,4;t=0], with the parts {}",
-                  text, why, all_names()));
+                  shown(text, 100), shown(why, 200), all_names()));
 }
 
 std::optional<std::int64_t> number(std::string_view text) {
@@ -94,6 +103,8 @@ const PartRow* find_part(std::string_view name) {
 }
 
 constexpr std::int64_t longest_range = 1 << 20;
+// Indices that a set of sites may name, all in all.
+constexpr std::size_t most_indices = std::size_t{1} << 22U;
 
 std::vector<std::int64_t> parse_indices(std::string_view text, std::string_view whole) {
   std::vector<std::int64_t> indices;
@@ -109,6 +120,7 @@ std::vector<std::int64_t> parse_indices(std::string_view text, std::string_view 
     }
     if (*last - *first >= longest_range) fail(whole, fmt::format("the range {} is too long", item));
     for (auto index = *first; index <= *last; ++index) indices.push_back(index);
+    if (indices.size() > most_indices) fail(whole, "it names too many entries");
     if (comma == std::string_view::npos) break;
     text.remove_prefix(comma + 1);
   }
@@ -272,6 +284,7 @@ SlicedSite parse_site(std::string_view text) {
 
 std::vector<SlicedSite> parse_sites(std::string_view text, int layers) {
   std::vector<SlicedSite> sites;
+  std::size_t entries = 0;
   int depth = 0;
   std::string item;
   const auto finish = [&] {
@@ -288,8 +301,13 @@ std::vector<SlicedSite> parse_sites(std::string_view text, int layers) {
         if (layer >= layers && per_layer(pattern.part->part)) {
           fail(item, fmt::format("the model has layers 0-{}", layers - 1));
         }
+        const Slice& slice = pattern.slice;
+        entries += 1 + slice.heads.size() + slice.positions.size() + slice.keys.size() +
+                 slice.units.size() + slice.experts.size();
+        if (entries > most_indices)
+          fail(item, "with the sites before it, too many entries are named");
         sites.push_back({.site = {.part = pattern.part->part, .layer = static_cast<int>(layer)},
-                         .slice = pattern.slice});
+                         .slice = slice});
       }
     }
     item.clear();

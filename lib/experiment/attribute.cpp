@@ -1,4 +1,6 @@
 // Edge attribution from its tiles to its report.
+#include "plumb/attribute.h"
+
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
@@ -10,10 +12,10 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "experiment/attribute_report.h"
 #include "experiment/edge_effects.h"
 #include "experiment/edge_samples.h"
 #include "model/tiling.h"
-#include "plumb/attribute.h"
 #include "plumb/error.h"
 
 namespace plumb {
@@ -21,8 +23,10 @@ namespace {
 
 constexpr int most_steps = 1000;
 
-void check_options(const Model& model, const Pairs& pairs, const Metric& metric,
-                   const EdgeOptions& options) {
+}  // namespace
+
+void check_edge_options(const Model& model, const Pairs& pairs, const Metric& metric,
+                        const EdgeOptions& options) {
   check_gradient_metric(model, pairs, metric);
   if (options.steps < 1 || options.steps > most_steps)
     throw Error(
@@ -35,6 +39,10 @@ void check_options(const Model& model, const Pairs& pairs, const Metric& metric,
     throw Error(ErrorKind::unsupported,
                 "clean-corrupted takes gradients at both runs, position by position, and a map "
                 "moves positions; take eap or eap-ig");
+  if (options.rules != EdgeRules::gradient && !is_estimate(options.method))
+    throw Error(ErrorKind::bad_argument,
+                fmt::format("{} takes no gradients, and {} are rules for these",
+                            to_string(options.method), to_string(options.rules)));
   if (is_estimate(options.method)) {
     if (!options.only.empty())
       throw Error(ErrorKind::bad_argument,
@@ -59,7 +67,7 @@ void check_options(const Model& model, const Pairs& pairs, const Metric& metric,
   }
 }
 
-std::string convention(const Pairs& pairs, const Metric& metric, const EdgeOptions& options) {
+std::string edge_convention(const Pairs& pairs, const Metric& metric, const EdgeOptions& options) {
   if (!is_estimate(options.method)) {
     return fmt::format(
         "{} of the clean run less that of a run in which the receiver reads the sender's corrupt "
@@ -90,13 +98,15 @@ std::string convention(const Pairs& pairs, const Metric& metric, const EdgeOptio
   }
   return fmt::format(
       "(corrupt - clean write of the sender) times the gradient of -{} at what the receiver reads, "
-      "before its norm, {}; {} positions, mean over {} pairs; positive = the edge "
+      "before its norm, {}{}; {} positions, mean over {} pairs; positive = the edge "
       "raises the metric",
-      to_string(metric), at, options.by_position ? "for each of the" : "summed over",
-      pairs.count());
+      to_string(metric), at,
+      options.rules == EdgeRules::gradient
+          ? std::string()
+          : fmt::format(", by the rules {} of arXiv:2508.21258", to_string(options.rules)),
+      options.by_position ? "for each of the" : "summed over", pairs.count());
 }
 
-// Sums over tiles, in their order.
 void add_up(EdgeReport& report, const std::vector<EdgeTile>& tiles, std::int64_t pairs) {
   at::Tensor sums;
   std::vector<at::Tensor> each;
@@ -119,6 +129,8 @@ void add_up(EdgeReport& report, const std::vector<EdgeTile>& tiles, std::int64_t
   sums = sums / static_cast<double>(pairs);
   report.scores.values = report.options.by_position ? sums : sums.select(0, 0);
 }
+
+namespace {
 
 // One tile of pairs after another, the jobs of each shared among threads.
 void evaluate(EdgeReport& report, const Model& model, const Pairs& pairs,
@@ -197,7 +209,7 @@ void estimate(EdgeReport& report, const Model& model, const Pairs& pairs,
 
 EdgeReport edge_report(const Model& model, const Pairs& pairs, const Metric& metric,
                        const EdgeOptions& options, const Progress& progress) {
-  check_options(model, pairs, metric, options);
+  check_edge_options(model, pairs, metric, options);
   EdgeReport report{.options = options, .metric = metric};
   report.scores.space = EdgeSpace(model.config());
   if (is_estimate(options.method)) {
@@ -206,7 +218,7 @@ EdgeReport edge_report(const Model& model, const Pairs& pairs, const Metric& met
     evaluate(report, model, pairs, progress);
   }
   report.scores.method = to_string(options.method);
-  report.scores.convention = convention(pairs, metric, options);
+  report.scores.convention = edge_convention(pairs, metric, options);
   return report;
 }
 

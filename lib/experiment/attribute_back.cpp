@@ -224,6 +224,9 @@ ReceiverGradient GradientPass::receivers(int layer, const at::Tensor& stream, co
   const bool normed = config.norm_place != NormPlace::after;
   at::Tensor scale;
   if (normed) made.hat = normless(stream.reshape({N, config.d_model}), config, scale);
+  // A scale that is held has no part in the derivative.
+  const bool held = model_.rules().relevance;
+  if (held) made.hat = at::Tensor();
   const at::Tensor shift = normed ? pass_.weight(Weight::ln1_bias, layer) : at::Tensor();
   // What the projection is without what does not come from `hat`, times the gradient, in all of
   // d_head.
@@ -233,6 +236,7 @@ ReceiverGradient GradientPass::receivers(int layer, const at::Tensor& stream, co
     part = gradient.reshape({N, -1, config.d_head});
     if (!normed) return;
     part = part * scale.unsqueeze(2);
+    if (held) return;
     at::Tensor from_hat = widened(value.detach()).reshape({N, -1});
     const at::Tensor own = bias ? pass_.weight(*bias, layer) : at::Tensor();
     if (own.defined()) from_hat = from_hat - widened(own);
@@ -264,11 +268,11 @@ at::Tensor GradientPass::through_norm(int layer, const ReceiverGradient& of) con
   for (const at::Tensor& part : {of.q_along, of.k_along, of.v_along}) {
     if (part.defined()) along = sum(along, part.sum(1, true));
   }
-  if (of.hat.defined()) {
+  if (config.norm_place != NormPlace::after) {
     if (const at::Tensor gain = pass_.weight(Weight::ln1, layer); gain.defined())
       total = total * widened(gain);
     if (config.norm == Norm::layer) total = total - total.mean(-1, true);
-    total = total - along * of.hat;
+    if (of.hat.defined()) total = total - along * of.hat;
   }
   return total.view({tile_.ids.size(0), tile_.ids.size(1), config.d_model});
 }

@@ -32,12 +32,12 @@ void check_gradient_metric(const Model& model, const Pairs& pairs, const Metric&
 }
 
 TileMetric::TileMetric(const Model& model, const Pairs& pairs, const Metric& metric,
-                       std::int64_t first)
+                       std::int64_t first, const BackRules& rules)
     : model_(model), pairs_(pairs), metric_(metric), depth_(metric_depth(metric, model.config())) {
   const auto options = at::TensorOptions().dtype(model.dtype()).device(model.device());
   trunk_.resid_pre.push_back(at::empty({0, pairs.clean.length(), model.config().d_model}, options));
   if (reads_block(metric)) return;
-  follower_.emplace(model, trunk_, at::Tensor());
+  follower_.emplace(model, trunk_, at::Tensor(), rules);
   logits_.emplace(metric, pairs, readout_of(*follower_), first);
 }
 

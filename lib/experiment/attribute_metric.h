@@ -24,7 +24,8 @@ void check_gradient_metric(const Model& model, const Pairs& pairs, const Metric&
 class TileMetric {
  public:
   /// `first`: the number of the tile's first pair.
-  TileMetric(const Model& model, const Pairs& pairs, const Metric& metric, std::int64_t first);
+  TileMetric(const Model& model, const Pairs& pairs, const Metric& metric, std::int64_t first,
+             const BackRules& rules = {});
   TileMetric(const TileMetric&) = delete;
   TileMetric& operator=(const TileMetric&) = delete;
 

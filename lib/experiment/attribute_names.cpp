@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/printable.h"
 #include "plumb/attribute.h"
 #include "plumb/error.h"
 
@@ -28,6 +29,12 @@ constexpr std::array<std::pair<const char*, IgPoints>, 4> points = {{
     {"trapezoid", IgPoints::trapezoid},
 }};
 
+constexpr std::array<std::pair<const char*, EdgeRules>, 3> rule_sets = {{
+    {"gradient", EdgeRules::gradient},
+    {"relp", EdgeRules::relp},
+    {"relp-ah", EdgeRules::relp_ah},
+}};
+
 template <class Table, class Value>
 const char* name_in(const Table& table, Value value) {
   for (const auto& [name, known] : table) {
@@ -43,8 +50,8 @@ auto value_in(const Table& table, const std::string& text, const char* what) {
     if (text == name) return value;
     names.emplace_back(name);
   }
-  throw Error(ErrorKind::bad_argument,
-              fmt::format("expected {} among {}, got \"{}\"", what, fmt::join(names, ", "), text));
+  throw Error(ErrorKind::bad_argument, fmt::format("expected {} among {}, got {}", what,
+                                                   fmt::join(names, ", "), printable(text)));
 }
 
 }  // namespace
@@ -60,5 +67,8 @@ const char* to_string(IgPoints of) noexcept { return name_in(points, of); }
 IgPoints parse_ig_points(const std::string& text) {
   return value_in(points, text, "points of integration");
 }
+
+const char* to_string(EdgeRules rules) noexcept { return name_in(rule_sets, rules); }
+EdgeRules parse_edge_rules(const std::string& text) { return value_in(rule_sets, text, "rules"); }
 
 }  // namespace plumb

@@ -8,8 +8,9 @@
 
 namespace plumb {
 
-TileModel::TileModel(const Model& model, std::int64_t sequences, std::int64_t T)
-    : model_(model), sequences_(sequences), T_(T) {
+TileModel::TileModel(const Model& model, std::int64_t sequences, std::int64_t T,
+                     const BackRules& rules)
+    : model_(model), sequences_(sequences), T_(T), rules_(rules) {
   const ModelConfig& config = model.config();
   const auto options = at::TensorOptions().dtype(model.dtype()).device(model.device());
   std::vector<std::int64_t> positions(static_cast<std::size_t>(T));
@@ -27,7 +28,8 @@ DecoderInputs TileModel::inputs(const Plan& plan) const {
           .plan = plan,
           .rope = rope_,
           .window_rope = window_rope_,
-          .positions = positions_};
+          .positions = positions_,
+          .rules = plan.gradients ? rules_ : BackRules{}};
 }
 
 Tile TileModel::tile() const {

@@ -14,10 +14,13 @@ namespace plumb {
 /// Forward passes over b sequences of T positions, without a graph, on the calling thread.
 class TileModel {
  public:
-  TileModel(const Model& model, std::int64_t sequences, std::int64_t T);
+  /// `rules`: of passes that are differentiated.
+  TileModel(const Model& model, std::int64_t sequences, std::int64_t T,
+            const BackRules& rules = {});
 
   const Model& model() const { return model_; }
   const ModelConfig& config() const { return model_.config(); }
+  const BackRules& rules() const { return rules_; }
   /// Of a pass under the plan, which must outlive it.
   DecoderInputs inputs(const Plan& plan) const;
   /// What a tap needs to know of the tile.
@@ -38,6 +41,7 @@ class TileModel {
   const Model& model_;
   std::int64_t sequences_;
   std::int64_t T_;
+  BackRules rules_;
   RopeTable rope_ = {};
   RopeTable window_rope_ = {};
   at::Tensor positions_ = {};

@@ -13,11 +13,7 @@ namespace plumb {
 
 namespace {
 
-// A block of receivers holds their gradients in d_head, and every block multiplies the senders out
-// anew: so many blocks.
 constexpr int blocks_of_receivers = 6;
-// Numbers in a chunk's gradients, and in its writes: these should stay in a cache.
-constexpr std::int64_t numbers_at_once = 1 << 20;
 constexpr std::int64_t most_rows = 64;
 
 at::Tensor part_of(const at::Tensor& rows, std::int64_t first, std::int64_t count) {
@@ -25,6 +21,10 @@ at::Tensor part_of(const at::Tensor& rows, std::int64_t first, std::int64_t coun
 }
 
 }  // namespace
+
+std::int64_t layers_at_once(int layers) {
+  return (layers + blocks_of_receivers - 1) / blocks_of_receivers;
+}
 
 // Receivers that are multiplied together: where each stands, and by what weights it reads.
 struct EdgeContraction::Block {
@@ -81,8 +81,7 @@ EdgeContraction::EdgeContraction(const Model& model, const EdgeSpace& space,
       space_(space),
       change_(change),
       keep_(keep),
-      layers_at_once_(static_cast<std::size_t>((space.layers() + blocks_of_receivers - 1) /
-                                               blocks_of_receivers)) {
+      layers_at_once_(static_cast<std::size_t>(layers_at_once(space.layers()))) {
   scores_ = at::zeros({kept(), space.edges()}, at::kDouble);
 }
 

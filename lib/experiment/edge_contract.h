@@ -24,6 +24,12 @@ struct SenderChange {
 /// What scores are added up over.
 enum class KeepAxis { none, pair, position };
 
+/// Numbers in a chunk's gradients, and in its writes: these should stay in a cache.
+inline constexpr std::int64_t numbers_at_once = 1 << 20;
+/// Layers whose receivers are multiplied together: every block of them holds its gradients in
+/// d_head, and multiplies the senders out anew.
+std::int64_t layers_at_once(int layers);
+
 /// Adds up, over the gradients of all receivers, the scores of their edges. Heads are multiplied
 /// out to d_model for a few positions at a time, a few layers of receivers together.
 class EdgeContraction {

@@ -29,10 +29,13 @@ at::Tensor moved(const at::Tensor& value, const at::Tensor& own, const Pairs& pa
                    value.gather(1, map.clamp_min(0).view(narrow).expand(own.sizes())), own);
 }
 
-// [b, T, ...] to [N, ...]
+}  // namespace
+
 at::Tensor change_of(const at::Tensor& corrupt, const at::Tensor& clean, const Pairs& pairs) {
   return (moved(widened(corrupt), widened(clean), pairs) - widened(clean)).flatten(0, 1);
 }
+
+namespace {
 
 void keep_trunk(EdgePlain& plain, const Cache& own, int layer, bool parallel) {
   plain.trunk.resid_mid.push_back(own.at({Part::resid_mid, layer}));

@@ -14,6 +14,10 @@
 
 namespace plumb {
 
+/// What a value [b, T, ...] of the corrupt run is more than that of the clean one, [N, ...], at the
+/// clean run's positions; 0 where no position belongs to one.
+at::Tensor change_of(const at::Tensor& corrupt, const at::Tensor& clean, const Pairs& pairs);
+
 struct EdgePlain {
   SenderChange change = {};  ///< corrupt less clean, at the clean run's positions
   /// What enters each block, and what leaves the last one; where that is all that is kept, the

@@ -15,6 +15,11 @@ namespace {
 
 std::size_t at_layer(int layer) { return static_cast<std::size_t>(layer); }
 
+BackRules rules_of(const EdgeOptions& options) {
+  return {.relevance = options.rules != EdgeRules::gradient,
+          .patterns = options.rules == EdgeRules::relp_ah};
+}
+
 // One run whose gradient is taken.
 struct Sample {
   int from = 0;  // the block that `stream` enters; those before it are as clean
@@ -31,8 +36,8 @@ class EdgeTileRun {
       : pairs_(pairs),
         options_(options),
         step_(step),
-        model_(model, pairs.count(), pairs.clean.length()),
-        metric_(model, pairs, metric, first),
+        model_(model, pairs.count(), pairs.clean.length(), rules_of(options)),
+        metric_(model, pairs, metric, first, rules_of(options)),
         space_(model.config()) {}
 
   EdgeTile run() {

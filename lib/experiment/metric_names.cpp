@@ -6,6 +6,7 @@
 #include <charconv>
 #include <utility>
 
+#include "checkpoint/printable.h"
 #include "plumb/error.h"
 #include "plumb/patch.h"
 
@@ -36,7 +37,7 @@ std::vector<std::int64_t> numbers(const std::string& text, const char* separator
     const auto [stop, error] = std::from_chars(text.data() + at, text.data() + end, value);
     if (error != std::errc{} || stop != text.data() + end || value < 0 || value > 1 << 30) {
       throw Error(ErrorKind::bad_argument,
-                  fmt::format("expected whole numbers, not negative, got \"{}\"", text));
+                  fmt::format("expected whole numbers, not negative, got {}", printable(text)));
     }
     found.push_back(value);
     at = end + 1;
@@ -47,8 +48,9 @@ std::vector<std::int64_t> numbers(const std::string& text, const char* separator
 SlicedSite sink_site(const std::string& text) {
   const std::vector<std::int64_t> place = numbers(text, ".");
   if (place.size() > 2)
-    throw Error(ErrorKind::bad_argument,
-                fmt::format("expected sink:LAYER or sink:LAYER.HEAD, got \"sink:{}\"", text));
+    throw Error(
+        ErrorKind::bad_argument,
+        fmt::format("expected sink:LAYER or sink:LAYER.HEAD, got {}", printable("sink:" + text)));
   SlicedSite site{.site = {Part::pattern, static_cast<int>(place[0])}};
   site.slice.keys = {0};
   if (place.size() == 2) site.slice.heads = {place[1]};
@@ -104,8 +106,8 @@ Metric parse_metric(const std::string& text,
     }
   }
   throw Error(ErrorKind::bad_argument,
-              fmt::format("expected a metric among {}, loss@POSITIONS, {}, got \"{}\"",
-                          fmt::join(names, ", "), of_sites, text));
+              fmt::format("expected a metric among {}, loss@POSITIONS, {}, got {}",
+                          fmt::join(names, ", "), of_sites, printable(text)));
 }
 
 }  // namespace plumb

@@ -6,6 +6,7 @@
 #include <array>
 #include <utility>
 
+#include "checkpoint/printable.h"
 #include "plumb/error.h"
 #include "plumb/patch.h"
 
@@ -64,8 +65,8 @@ Direction parse_direction(const std::string& text) {
   if (text == "noising") return Direction::noising;
   throw Error(ErrorKind::bad_argument,
               fmt::format("expected denoising (run corrupt, paste clean) or noising (run clean, "
-                          "paste corrupt), got \"{}\"",
-                          text));
+                          "paste corrupt), got {}",
+                          printable(text)));
 }
 
 const char* to_string(PathMlps mlps) noexcept {
@@ -77,8 +78,8 @@ PathMlps parse_path_mlps(const std::string& text) {
   if (text == "recomputed") return PathMlps::recomputed;
   throw Error(ErrorKind::bad_argument,
               fmt::format("expected frozen (MLPs keep their values) or recomputed (they see what "
-                          "was sent), got \"{}\"",
-                          text));
+                          "was sent), got {}",
+                          printable(text)));
 }
 
 std::string to_string(const SweepSpec& spec) {
@@ -119,11 +120,10 @@ std::vector<SweepSpec> parse_sweeps(const std::string& text) {
 
 SweepSpec parse_sweep(const std::string& text) {
   const auto wrong = [&](const std::string& what) {
-    throw Error(
-        ErrorKind::bad_argument,
-        fmt::format("sweep \"{}\": {}; expected SITE:AXES, like resid_pre:layer,position or "
-                    "z:layer,head, or a bundle, every or every-head",
-                    text, what));
+    throw Error(ErrorKind::bad_argument,
+                fmt::format("sweep {}: {}; expected SITE:AXES, like resid_pre:layer,position or "
+                            "z:layer,head, or a bundle, every or every-head",
+                            printable(text), what));
   };
   const std::size_t colon = text.find(':');
   if (colon == std::string::npos) wrong("names no axes");
@@ -136,7 +136,7 @@ SweepSpec parse_sweep(const std::string& text) {
     spec.part = part;
     known = true;
   }
-  if (!known) wrong(fmt::format("there is no site \"{}\"", site));
+  if (!known) wrong(fmt::format("there is no site {}", printable(site)));
   const bool embeds = spec.part == Part::embed || spec.part == Part::pos_embed;
   if (!per_layer(spec.part) && !embeds)
     wrong(fmt::format("{} occurs once, not in every layer", site));
@@ -146,9 +146,9 @@ SweepSpec parse_sweep(const std::string& text) {
         sweep_axes, [&](const auto& candidate) { return word == candidate.first; });
     if (axis == sweep_axes.end())
       wrong(
-          fmt::format("\"{}\" is no axis; there are layer, position, head, neuron, expert, "
+          fmt::format("{} is no axis; there are layer, position, head, neuron, expert, "
                       "query, key",
-                      word));
+                      printable(word)));
     if (std::ranges::count(spec.axes, axis->second) > 0)
       wrong(fmt::format("{} is given twice", word));
     if (!goes_over(axis->second, spec.part)) wrong(fmt::format("{} has no axis {}", site, word));

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "checkpoint/json.h"
+#include "checkpoint/printable.h"
 #include "experiment/text_files.h"
 #include "plumb/error.h"
 
@@ -97,17 +98,17 @@ Replacement parse_replacement(const std::string& text, std::uint64_t seed,
     if ((row.needs == Needs::nothing) != (colon == std::string::npos) ||
         (row.needs != Needs::nothing && rest.empty())) {
       throw Error(ErrorKind::bad_argument,
-                  fmt::format("expected {}, got \"{}\"", known.back(), text));
+                  fmt::format("expected {}, got {}", known.back(), printable(text)));
     }
     if (row.needs == Needs::number) {
       const auto [end, error] =
           std::from_chars(rest.data(), rest.data() + rest.size(), made.number);
       if (error != std::errc{} || end != rest.data() + rest.size() || !std::isfinite(made.number) ||
           (row.kind == ReplacementKind::clamp_norm && made.number < 0.0)) {
-        throw Error(
-            ErrorKind::bad_argument,
-            fmt::format("expected {} with a finite number{}, got \"{}\"", row.name,
-                        row.kind == ReplacementKind::clamp_norm ? ", not negative" : "", text));
+        throw Error(ErrorKind::bad_argument,
+                    fmt::format("expected {} with a finite number{}, got {}", row.name,
+                                row.kind == ReplacementKind::clamp_norm ? ", not negative" : "",
+                                printable(text)));
       }
     }
     if (row.needs == Needs::vector) {
@@ -117,12 +118,15 @@ Replacement parse_replacement(const std::string& text, std::uint64_t seed,
     return made;
   }
   throw Error(ErrorKind::bad_argument,
-              fmt::format("expected {}, got \"{}\"", fmt::join(known, ", "), text));
+              fmt::format("expected {}, got {}", fmt::join(known, ", "), printable(text)));
 }
 
 std::vector<FixedEdit> parse_fixed_edits(
     const std::string& text, int layers, std::uint64_t seed,
     const std::function<at::Tensor(const std::string&)>& vector) {
+  // As many as one set of sites may name.
+  constexpr std::size_t most_indices = std::size_t{1} << 22U;
+  std::size_t named = 0;
   std::vector<FixedEdit> edits;
   std::istringstream words(text);
   for (std::string word; words >> word;) {
@@ -133,11 +137,18 @@ std::vector<FixedEdit> parse_fixed_edits(
       if (word[i] == '=' && depth == 0) equals = i;
     }
     if (equals == std::string::npos)
-      throw Error(ErrorKind::bad_argument,
-                  fmt::format("expected SITES=EDIT, like L3.z[h=2;t=0]=zero, got \"{}\"", word));
+      throw Error(
+          ErrorKind::bad_argument,
+          fmt::format("expected SITES=EDIT, like L3.z[h=2;t=0]=zero, got {}", printable(word)));
     const Replacement replacement = parse_replacement(word.substr(equals + 1), seed, vector);
-    for (const SlicedSite& site : parse_sites(word.substr(0, equals), layers))
+    for (const SlicedSite& site : parse_sites(word.substr(0, equals), layers)) {
+      const Slice& slice = site.slice;
+      named += 1 + slice.heads.size() + slice.positions.size() + slice.keys.size() +
+               slice.units.size() + slice.experts.size();
+      if (named > most_indices)
+        throw Error(ErrorKind::bad_argument, "the edits name too many entries");
       edits.push_back({.at = site, .replacement = replacement});
+    }
   }
   if (edits.empty())
     throw Error(ErrorKind::bad_argument, "expected SITES=EDIT, like L3.z[h=2;t=0]=zero");

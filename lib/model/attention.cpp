@@ -83,7 +83,8 @@ at::Tensor Attention::attend(int layer, Projections projected) {
             .reshape({v.size(0), v.size(1), config_.heads, config_.d_head});
   }
   if (!projected.gate.defined()) return z;
-  return z * tap_({Part::z_gate, layer}, projected.gate.view(z.sizes()).sigmoid());
+  return z *
+         pass_.rules().held(tap_({Part::z_gate, layer}, projected.gate.view(z.sizes()).sigmoid()));
 }
 
 at::Tensor Attention::values(int layer, const at::Tensor& in) const {
@@ -93,7 +94,8 @@ at::Tensor Attention::values(int layer, const at::Tensor& in) const {
 at::Tensor Attention::clipped(const at::Tensor& projected) const {
   const at::Tensor v =
       projected.view({projected.size(0), projected.size(1), config_.kv_heads, config_.d_head});
-  return config_.qkv_clip > 0 ? v.clamp(-config_.qkv_clip, config_.qkv_clip) : v;
+  if (config_.qkv_clip == 0) return v;
+  return pass_.rules().ratio(v, v.clamp(-config_.qkv_clip, config_.qkv_clip));
 }
 
 at::Tensor Attention::gated(int layer, const at::Tensor& z, const at::Tensor& in) {
@@ -134,7 +136,8 @@ at::Tensor Attention::turned(int layer, at::Tensor x, bool queries) const {
   if (config_.qk_norm == QkNorm::whole) x = pass_.rms_norm(x, gain);
   x = x.view({x.size(0), x.size(1), x.size(2) / config_.d_head, config_.d_head});
   if (config_.qk_norm == QkNorm::head) x = pass_.rms_norm(x, gain);
-  if (config_.qkv_clip > 0) x = x.clamp(-config_.qkv_clip, config_.qkv_clip);
+  if (config_.qkv_clip > 0)
+    x = pass_.rules().ratio(x, x.clamp(-config_.qkv_clip, config_.qkv_clip));
   const DecoderInputs& inputs = pass_.inputs();
   if (!rotates(layer)) return queries ? Pass::scaled(x, inputs.rope.growth) : x;
   x = windowed(layer) && config_.window_rope.dims > 0
@@ -157,7 +160,8 @@ at::Tensor Attention::mix(int layer, const at::Tensor& q, const at::Tensor& k,
   const at::Tensor keys = widened(k).permute({0, 2, 3, 1}).reshape({B * K, d_head, T});
   const at::Tensor values = widened(v).permute({0, 2, 1, 3}).reshape({B * K, T, d_head});
   const at::Tensor products = pass_.batched_product(queries, keys).view({B, H, T, T});
-  const at::Tensor weights = pattern(layer, products, score_bias(layer, T, q));
+  at::Tensor weights = pattern(layer, products, score_bias(layer, T, q));
+  if (pass_.rules().patterns) weights = weights.detach();
   return pass_.batched_product(weights.reshape({B * K, G * T, T}), values)
       .view({B, H, T, d_head})
       .permute({0, 2, 1, 3})

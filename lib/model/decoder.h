@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "model/back_rules.h"
 #include "model/rope.h"
 #include "model/tap.h"
 #include "plumb/model.h"
@@ -18,6 +19,7 @@ struct DecoderInputs {
   RopeTable window_rope = {};  ///< where layers with a window rotate in their own way
   at::Tensor positions = {};   ///< [T] int64
   bool lone = false;           ///< the run has one tile: share its matrix products among threads
+  BackRules rules = {};        ///< of passes that are differentiated
 };
 
 /// One tile's way through the model, calling `tap` at every site. What it is made of must outlive

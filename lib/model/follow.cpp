@@ -92,8 +92,8 @@ Trunk make_trunk(const ModelConfig& config, int depth, const Cache& cache) {
   return trunk;
 }
 
-Follower::Follower(const Model& model, const Trunk& trunk, at::Tensor reads)
-    : model_(model), trunk_(trunk), reads_(std::move(reads)) {
+Follower::Follower(const Model& model, const Trunk& trunk, at::Tensor reads, const BackRules& rules)
+    : model_(model), trunk_(trunk), reads_(std::move(reads)), rules_(rules) {
   const ModelConfig& config = model.config();
   const at::Tensor& stream = trunk.resid_pre.front();
   const std::int64_t T = stream.size(1);
@@ -109,6 +109,7 @@ Follower::Follower(const Model& model, const Trunk& trunk, at::Tensor reads)
 
 DecoderInputs Follower::inputs(const at::Tensor& rows) const {
   DecoderInputs made{.model = model_, .plan = plan_};
+  made.rules = rules_;
   made.positions = positions_;
   if (rows.defined()) {
     made.rope = take(rope_, rows);

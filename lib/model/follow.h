@@ -38,7 +38,7 @@ struct Branch {
 class Follower {
  public:
   /// `reads` [B, P] int64: the positions of each sequence that are wanted in the end.
-  Follower(const Model& model, const Trunk& trunk, at::Tensor reads);
+  Follower(const Model& model, const Trunk& trunk, at::Tensor reads, const BackRules& rules = {});
 
   /// What attention adds to the stream, of z [R, H, d_head]: [R, d_model].
   at::Tensor attn_out(int layer, const at::Tensor& z) const;
@@ -84,6 +84,7 @@ class Follower {
   const Model& model_;
   const Trunk& trunk_;
   at::Tensor reads_;
+  BackRules rules_;  // of what is differentiated
   Plan plan_ = {};
   RopeTable rope_ = {};
   RopeTable window_rope_ = {};

@@ -25,6 +25,7 @@ class Mixture {
  public:
   Mixture(const Pass& pass, int layer, const at::Tensor& normed)
       : pass_(pass),
+        rules_(pass.rules()),
         model_(pass.inputs().model),
         experts_(pass.config().experts),
         layer_(layer),
@@ -84,10 +85,11 @@ class Mixture {
   // [N, d_model]
   at::Tensor shared() const {
     const at::Tensor gate = project(x_, Weight::shared_gate);
-    const at::Tensor post =
-        activate(pass_.config().activation, gate) * project(x_, Weight::shared_up);
+    const at::Tensor post = rules_.product(activate(pass_.config().activation, gate, rules_),
+                                           project(x_, Weight::shared_up));
     const at::Tensor write = project(post, Weight::shared_down);
-    return experts_.shared_gated ? at::sigmoid(project(x_, Weight::shared_router)) * write : write;
+    if (!experts_.shared_gated) return write;
+    return rules_.held(at::sigmoid(project(x_, Weight::shared_router))) * write;
   }
 
  private:
@@ -103,15 +105,16 @@ class Mixture {
   }
 
   at::Tensor neurons(at::Tensor gate, at::Tensor up) const {
-    if (experts_.limit == 0) return activate(pass_.config().activation, gate) * up;
-    gate = gate.clamp_max(experts_.limit);
-    up = up.clamp(-experts_.limit, experts_.limit);
-    return gate * at::sigmoid(gate * experts_.alpha) * (up + 1);
+    if (experts_.limit == 0)
+      return rules_.product(activate(pass_.config().activation, gate, rules_), up);
+    gate = rules_.ratio(gate, gate.clamp_max(experts_.limit));
+    up = rules_.ratio(up, up.clamp(-experts_.limit, experts_.limit));
+    return rules_.product(gate * rules_.held(at::sigmoid(gate * experts_.alpha)), up + 1);
   }
 
   // One expert's weighted writes, a row for each of its tokens.
   at::Tensor write(const Visits& visits) const {
-    const at::Tensor weight = weights_.index_select(0, visits.places).unsqueeze(1);
+    const at::Tensor weight = rules_.held(weights_.index_select(0, visits.places).unsqueeze(1));
     at::Tensor x = x_.index_select(0, visits.tokens);
     if (experts_.weigh_input) x = Pass::scaled(x, weight);
     const int e = visits.expert;
@@ -138,6 +141,7 @@ class Mixture {
   }
 
   const Pass& pass_;
+  const BackRules& rules_;
   const Model& model_;
   const Experts& experts_;
   int layer_;

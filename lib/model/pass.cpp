@@ -32,7 +32,7 @@ at::Tensor Pass::normalise(const at::Tensor& x, Site scale_site, Weight gain, We
   const at::Tensor y = config_.norm == Norm::layer ? wide - wide.mean(-1, true) : wide;
   at::Tensor scale = inverse_rms(y);
   scale = record ? tap_(scale_site, scale) : tap_.edit(scale_site, scale);
-  at::Tensor result = y * scale;
+  at::Tensor result = y * rules().held(scale);
   if (const at::Tensor& factor = weight(gain, layer); factor.defined()) result = result * factor;
   if (const at::Tensor& shift = weight(bias, layer); shift.defined()) result = result + shift;
   return result.to(x.scalar_type());
@@ -40,18 +40,19 @@ at::Tensor Pass::normalise(const at::Tensor& x, Site scale_site, Weight gain, We
 
 at::Tensor Pass::write_factor(const at::Tensor& written, Site scale_site, Weight gain, int layer) {
   if (config_.norm_place == NormPlace::before) return {};
-  const at::Tensor scale = tap_(scale_site, inverse_rms(written));
+  const at::Tensor scale = rules().held(tap_(scale_site, inverse_rms(written)));
   const at::Tensor& factor = weight(gain, layer);
   return factor.defined() ? scale * factor : scale;
 }
 
 at::Tensor Pass::rms_norm(const at::Tensor& x, const at::Tensor& gain) const {
-  const at::Tensor result = widened(x) * inverse_rms(x);
+  const at::Tensor result = widened(x) * rules().held(inverse_rms(x));
   return (gain.defined() ? result * gain : result).to(x.scalar_type());
 }
 
 at::Tensor Pass::soft_cap(at::Tensor x, double cap) const {
   if (cap == 0.0) return x;
+  if (rules().relevance && x.requires_grad()) return rules().ratio(x, (x / cap).tanh() * cap);
   const bool in_place = this->in_place() && !x.requires_grad();
   if (is_narrow(x.scalar_type())) {
     const at::Tensor capped = (widened(x) / cap).tanh() * cap;

@@ -19,6 +19,7 @@ class Pass {
   }
   /// Whether tensors may be changed in place, as no gradient needs them.
   bool in_place() const { return !inputs_.plan.gradients; }
+  const BackRules& rules() const { return inputs_.rules; }
 
   /// (x - mean) / deviation or x / rms, times the gain, plus the bias, where the model has them. Of
   /// a narrow x the scale and the result are computed in float32, and the result is rounded once.

@@ -16,6 +16,7 @@ void write_archive(const std::filesystem::path& path, const RunInfo& run, const 
   const EdgeSpace& space = scores.space;
   ArchiveWriter file(path);
   Json options = {{"method", scores.method},
+                  {"rules", to_string(found.options.rules)},
                   {"metric", to_string(found.metric)},
                   {"steps", found.options.steps},
                   {"points", found.options.points ? to_string(*found.options.points) : ""},

@@ -21,6 +21,7 @@ std::string edges_json(const RunInfo& run, const Pairs& pairs, const EdgeReport&
   for (const auto& [name, words] : report::edge_conventions(found))
     json["conventions"][name] = words;
   json["method"] = found.scores.method;
+  json["rules"] = to_string(found.options.rules);
   json["metric"] = {{"name", to_string(found.metric)},
                     {"clean", found.clean_mean.mean},
                     {"corrupt", found.corrupt_mean.mean},

@@ -12,6 +12,7 @@
 #include <random>
 #include <set>
 
+#include "plumb/circuit_files.h"
 #include "plumb/error.h"
 #include "support/paths.h"
 
@@ -90,6 +91,9 @@ TEST(EdgeJson, ReturnsTheSameCircuit) {
     expect_equal(from_json(text), circuit);
     EXPECT_EQ(to_json(from_json(text)), text);
   }
+  const EdgeCircuit whole = scored(EdgeSpace(12, 12, 12), 1, 32'491);
+  ASSERT_EQ(count_edges(whole), 32'491);
+  expect_equal(from_json(to_json(whole)), whole);
 }
 
 TEST(EdgeJson, RefusesWhatIsBroken) {
@@ -103,8 +107,7 @@ TEST(EdgeJson, RefusesWhatIsBroken) {
   expect_refused(from_json, changed(text, "\"kv_heads\": 2", "\"kv_heads\": 3"), "multiple");
   expect_refused(from_json, changed(text, name, "a9.h9->m1"), "no edge");
   expect_refused(from_json, changed(text, "[\"" + name + "\", ", "[\"" + name + "\", NaN"), "JSON");
-  expect_refused(from_json,
-                 changed(text, "\"edges\": [", "\"edges\": [[\"" + name + "\", 1], "),
+  expect_refused(from_json, changed(text, "\"edges\": [", "\"edges\": [[\"" + name + "\", 1], "),
                  "occurs twice");
   expect_refused(from_json, changed(text, "\"edges\": [", "\"edges\": [3, "), "is not [name");
   expect_refused(from_json, changed(text, "\"title\"", "\"else\""), "unknown");
@@ -119,12 +122,13 @@ TEST(EapIgJson, ReturnsTheSameCircuit) {
     expect_equal(from_eap_ig(text), circuit);
     EXPECT_EQ(to_eap_ig(from_eap_ig(text)), text);
   }
+  const EdgeCircuit whole = scored(EdgeSpace(12, 12, 12), 1, 32'491);
+  expect_equal(from_eap_ig(to_eap_ig(whole)), whole);
 }
 
 TEST(EapIgJson, GivesEachHeadOfAGroupItsPart) {
   EdgeCircuit circuit = empty_circuit(EdgeSpace(2, 4, 2));
-  const auto edge =
-      static_cast<std::size_t>(circuit.space.find_edge("input->a1.h1<k>").value());
+  const auto edge = static_cast<std::size_t>(circuit.space.find_edge("input->a1.h1<k>").value());
   circuit.in[edge] = 1;
   circuit.scores[edge] = 3.0;
   const auto json = nlohmann::json::parse(to_eap_ig(circuit));
@@ -157,9 +161,9 @@ TEST(EapIgJson, ReadsWhatThePeerWrites) {
   EXPECT_EQ(circuit.space, EdgeSpace(1, 1, 1));
   EXPECT_EQ(count_edges(circuit), 2);
   EXPECT_EQ(circuit.d_model, 8);
-  EXPECT_EQ(circuit.scores.at(static_cast<std::size_t>(
-                circuit.space.find_edge("a0.h0->logits").value())),
-            -2.0);
+  EXPECT_EQ(
+      circuit.scores.at(static_cast<std::size_t>(circuit.space.find_edge("a0.h0->logits").value())),
+      -2.0);
   expect_refused(from_eap_ig, changed(text, "a0.h0->logits", "a0.h0->a0.h0<q>"), "no edge");
   expect_refused(from_eap_ig, changed(text, "\"m0\"", "\"m1\""), "no component");
   expect_refused(from_eap_ig, changed(text, "-2, \"in_graph\": true", "-2"), "in_graph");
@@ -194,7 +198,9 @@ TEST(EapIgJson, TakesASecondForGpt2) {
 
 EdgeCircuit from_graphml(const std::string& text) { return edge_circuit_from_graphml(text); }
 EdgeCircuit from_dot(const std::string& text) { return edge_circuit_from_dot(text); }
-EdgeCircuit from_neuronpedia(const std::string& text) { return edge_circuit_from_neuronpedia(text); }
+EdgeCircuit from_neuronpedia(const std::string& text) {
+  return edge_circuit_from_neuronpedia(text);
+}
 
 // What formats of the edges that are in keep.
 EdgeCircuit only_in(EdgeCircuit circuit) {
@@ -223,8 +229,8 @@ TEST(EdgeGraphml, RefusesWhatIsBroken) {
   expect_refused(from_graphml, changed(text, "key=\"in_graph\">", "key=\"in_graph\">x"), "neither");
   expect_refused(from_graphml, changed(text, "<data key=\"heads\">2", "<data key=\"heads\">2x"),
                  "no number");
-  expect_refused(from_graphml, changed(text, "<data key=\"layers\">2", "<data key=\"layers\">900000"),
-                 "too few");
+  expect_refused(from_graphml,
+                 changed(text, "<data key=\"layers\">2", "<data key=\"layers\">900000"), "too few");
   expect_refused(from_graphml, changed(text, "source=\"", "source=\"x"), "no edge");
   expect_refused(from_graphml, changed(text, "&lt;", "&lt"), "entity");
   expect_refused(from_graphml, changed(text, "<graph ", "<!DOCTYPE x [<!ENTITY a \"b\">]><graph "),
@@ -257,11 +263,11 @@ TEST(EdgeDot, RefusesWhatIsBroken) {
   expect_refused(from_dot, changed(text, "plumb_graph=", "plumb_grapes="), "no number");
   expect_refused(from_dot, changed(text, "plumb_graph=\"2 2", "plumb_graph=\"-2 2"), "layers");
   const std::size_t edge = text.find("-> \"logits\" [color");
-  const std::string line = text.substr(text.rfind('\n', edge), text.find('\n', edge) -
-                                                                   text.rfind('\n', edge));
+  const std::string line =
+      text.substr(text.rfind('\n', edge), text.find('\n', edge) - text.rfind('\n', edge));
   expect_refused(from_dot, changed(text, line, line + line), "occurs twice");
-  expect_refused(from_dot, changed(text, line, changed(line, "plumb_score=\"", "plumb_score=\"nan")),
-                 "");
+  expect_refused(from_dot,
+                 changed(text, line, changed(line, "plumb_score=\"", "plumb_score=\"nan")), "");
   expect_survives(from_dot, text, 600);
 }
 
@@ -280,9 +286,9 @@ TEST(NeuronpediaJson, ReturnsWhatIsIn) {
   const EdgeCircuit whole = scored(EdgeSpace(12, 12, 12), 1, 32'491);
   expect_equal(from_neuronpedia(to_neuronpedia(whole)), whole);
   const EdgeCircuit circuit = scored(EdgeSpace(4, 6, 2), 1, 60);
-  const std::string text =
-      to_neuronpedia(circuit, {.slug = "s", .scan = "gpt2", .prompt = "a \"b\"",
-                               .prompt_tokens = {"a", " \"b\""}});
+  const std::string text = to_neuronpedia(
+      circuit,
+      {.slug = "s", .scan = "gpt2", .prompt = "a \"b\"", .prompt_tokens = {"a", " \"b\""}});
   expect_equal(from_neuronpedia(text), only_in(circuit));
   // What the schema asks for, every id once, and links between nodes that there are.
   const auto json = nlohmann::json::parse(text);
@@ -305,6 +311,17 @@ TEST(NeuronpediaJson, ReturnsWhatIsIn) {
   EXPECT_EQ(static_cast<std::int64_t>(json.at("links").size()), count_edges(circuit));
 }
 
+// What nothing from the input reaches, as a selection leaves it before pruning.
+TEST(NeuronpediaJson, ReturnsCircuitsWithoutTheInput) {
+  EdgeCircuit circuit = empty_circuit(EdgeSpace(2, 2, 2));
+  for (const char* name : {"a0.h1->m1", "m1->logits"}) {
+    const auto edge = static_cast<std::size_t>(circuit.space.find_edge(name).value());
+    circuit.in[edge] = 1;
+    circuit.scores[edge] = 0.5;
+  }
+  expect_equal(from_neuronpedia(to_neuronpedia(circuit)), circuit);
+}
+
 TEST(NeuronpediaJson, RefusesWhatIsBroken) {
   const std::string text = to_neuronpedia(scored(EdgeSpace(2, 2, 2), 1, 20));
   expect_refused(from_neuronpedia, changed(text, "\"links\"", "\"lynx\""), "links");
@@ -324,8 +341,9 @@ TEST(EdgePruningList, ReturnsWhatIsIn) {
     EXPECT_TRUE(back.in == circuit.in);
   }
   const EdgeSpace space(12, 12, 12);
-  EXPECT_EQ(count_edges(edge_circuit_from_edge_pruning(to_edge_pruning(full_circuit(space)), space)),
-            32'491);
+  EXPECT_EQ(
+      count_edges(edge_circuit_from_edge_pruning(to_edge_pruning(full_circuit(space)), space)),
+      32'491);
   EXPECT_EQ(to_edge_pruning(empty_circuit(space)), "[]\n");
 }
 
@@ -354,6 +372,49 @@ TEST(EdgeTensors, ReturnTheSameCircuit) {
     write_tensors(circuit, file);
     expect_equal(edge_circuit_from_tensors(file), circuit);
   }
+  const EdgeCircuit whole = scored(EdgeSpace(12, 12, 12), 1, 32'491);
+  const auto file = test::scratch_dir() / "whole.safetensors";
+  write_tensors(whole, file);
+  expect_equal(edge_circuit_from_tensors(file), whole);
+}
+
+TEST(EdgeArchive, ReturnsTheSameCircuit) {
+  for (const EdgeCircuit& circuit :
+       {scored(EdgeSpace(12, 12, 12), 1, 32'491), scored(EdgeSpace(12, 12, 12), 4, 700),
+        scored(EdgeSpace(4, 6, 2, true), 2, 40)}) {
+    const auto file = test::scratch_dir() / "circuit.h5";
+    write_circuit(circuit, file, CircuitFormat::hdf5);
+    expect_equal(read_circuit(file), circuit);
+  }
+}
+
+TEST(EdgeArchive, RefusesWhatIsBroken) {
+  const auto file = test::scratch_dir() / "circuit.h5";
+  write_circuit(scored(EdgeSpace(2, 2, 1), 1, 20), file, CircuitFormat::hdf5);
+  std::ifstream in(file, std::ios::binary);
+  const std::string sound{std::istreambuf_iterator<char>(in), {}};
+  const auto read = [&](const std::string& bytes) {
+    std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes;
+    return read_circuit(file);
+  };
+  expect_refused(read, sound.substr(0, sound.size() / 2), "");
+  expect_refused(read, "HDF", "");
+  std::mt19937 random(5);
+  int refused = 0;
+  constexpr int tries = 300;
+  for (int i = 0; i < tries; ++i) {
+    std::string bytes = sound;
+    bytes[random() % bytes.size()] = static_cast<char>(random());
+    try {
+      check(read(bytes));
+    } catch (const Error& error) {
+      EXPECT_TRUE(error.kind() == ErrorKind::bad_file || error.kind() == ErrorKind::unsupported)
+          << error.what();
+      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 10);
 }
 
 TEST(EdgeTensors, RefuseWhatIsBroken) {
@@ -372,8 +433,8 @@ TEST(EdgeTensors, RefuseWhatIsBroken) {
   std::string broken = sound;
   broken.back() = 7;  // a node: not read
   EXPECT_NO_THROW((void)read(broken));
-  const std::size_t scores = 8 + static_cast<unsigned char>(sound[0]) +
-                             256U * static_cast<unsigned char>(sound[1]);
+  const std::size_t scores =
+      8 + static_cast<unsigned char>(sound[0]) + 256U * static_cast<unsigned char>(sound[1]);
   broken = sound;
   for (std::size_t i = 0; i < 8; ++i) broken[scores + i] = static_cast<char>(0xFF);
   expect_refused(read, broken, "not finite");

@@ -155,7 +155,43 @@ TEST(PatchCommand, DoesAndTakesWhatWasForeseenInAnyMemory) {
   expect_refusal({"inspect", "planted", "--plan", "patch"}, 2,
                  "plumb inspect --plan patch needs --pairs FILE");
   expect_refusal({"inspect", "planted", "--pairs", pairs.string()}, 2,
-                 "--pairs belongs to --plan patch");
+                 "--pairs belongs to --plan patch and --plan attribute");
+}
+
+TEST(AttributeCommand, DoesAndTakesWhatWasForeseen) {
+  const fs::path out = scratch_dir();
+  const fs::path pairs = out / "pairs.jsonl";
+  std::ofstream file(pairs);
+  for (int i = 0; i < 40; ++i)
+    file << "{\"clean\": [3, 5, 7, 9, 4], \"corrupt\": [3, 6, 7, 9, 4], \"answers\": [1, 2]}\n";
+  file.close();
+  for (const std::vector<std::string>& own :
+       {std::vector<std::string>{"--method", "eap"},
+        std::vector<std::string>{"--method", "eap-ig", "--steps", "3", "--points", "trapezoid"},
+        std::vector<std::string>{"--method", "eap-ig-activations", "--steps", "2", "--metric",
+                                 "kl"},
+        std::vector<std::string>{"--method", "eap-ig-activations", "--metric", "sink:2"},
+        std::vector<std::string>{"--method", "clean-corrupted", "--by-position"}}) {
+    SCOPED_TRACE(own[1]);
+    std::vector<std::string> flags = {"planted", "--threads", "2", "--pairs", pairs.string()};
+    flags.insert(flags.end(), own.begin(), own.end());
+    std::vector<std::string> plan = {"inspect", "--plan", "attribute"};
+    plan.insert(plan.end(), flags.begin(), flags.end());
+    std::vector<std::string> run = {"attribute", "--top", "3"};
+    run.insert(run.end(), flags.begin(), flags.end());
+    const Json foreseen = document(plan).at("plan");
+    const Json json = document(run);
+    EXPECT_EQ(foreseen.at("command"), "attribute");
+    EXPECT_EQ(foreseen.at("evaluations"), json.at("evaluations"));
+    EXPECT_NEAR(foreseen.at("peak_bytes").get<double>(),
+                json.at("run").at("peak_bytes").get<double>(), margins_of_workers);
+  }
+  expect_refusal({"inspect", "planted", "--plan", "attribute", "--pairs", pairs.string()}, 2,
+                 "needs --pairs FILE and --method NAME");
+  expect_refusal(
+      {"inspect", "planted", "--plan", "attribute", "--pairs", pairs.string(), "--method", "exact"},
+      4, "plan eap or eap-ig");
+  expect_refusal({"inspect", "planted", "--method", "eap"}, 2, "--method belongs to");
 }
 
 class GiantCommand : public testing::Test {

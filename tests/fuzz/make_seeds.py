@@ -227,6 +227,109 @@ def sentencepiece():
     put("tokenizer_model", "bytes", message(*pieces(every_byte), (2, message((3, 2), (35, 1)))))
 
 
+def graph(layers=1, heads=1, kv_heads=1):
+    return {"layers": layers, "heads": heads, "kv_heads": kv_heads, "parallel": False, "d_model": 8}
+
+
+def circuits():
+    put("circuit_json", "edges", {
+        "plumb_circuit": 1, "title": "t", "convention": "c", "graph": graph(2, 2, 1),
+        "edges": [["input->a0.h0<q>", 0.5], ["a0.h0->m1", -1.0], ["m1->logits", 2.0]],
+        "others": [["input->m0", 1e-9]]})
+    put("circuit_json", "components", {
+        "title": "t", "convention": "c",
+        "nodes": [{"name": "input@0", "kind": "input", "layer": -1, "score": 0.0},
+                  {"name": "m0@0", "kind": "mlp", "layer": 0, "score": 0.5, "notes": {"a": "b"}},
+                  {"name": "sink[1-3]", "kind": "sink", "layer": 1, "score": 0.25}],
+        "edges": [{"from": "input@0", "to": "m0@0", "score": 0.1, "kind": "or"},
+                  {"from": "m0@0", "to": "sink[1-3]", "score": -0.1, "kind": ""}]})
+
+    cfg = {"n_layers": 1, "n_heads": 2, "parallel_attn_mlp": False, "d_model": 8}
+    nodes = {name: {"in_graph": True} for name in ("input", "a0.h0", "a0.h1", "m0", "logits")}
+    edges = {"input->a0.h0<q>": {"score": 0.5, "in_graph": True},
+             "input->a0.h1<k>": {"score": -0.25, "in_graph": False},
+             "a0.h0->m0": {"score": 0.0, "in_graph": False},
+             "a0.h0->logits": {"score": -2, "in_graph": True}}
+    put("eap_ig", "peer", {"cfg": cfg, "nodes": nodes, "edges": edges})
+    put("eap_ig", "parallel", {"cfg": cfg | {"parallel_attn_mlp": True}, "nodes": nodes,
+                               "edges": {"input->m0": {"score": 1.5, "in_graph": True}}})
+
+    for name, sizes in (("one_block", graph()), ("grouped", graph(2, 2, 1))):
+        last = sizes["layers"] - 1
+        put("neuronpedia", name, {
+            "metadata": {"slug": "s", "scan": "m", "prompt": "p", "prompt_tokens": ["p"],
+                         "info": {"description": "c"},
+                         "generation_settings": {"title": "t", "convention": "c"} | sizes},
+            "qParams": {"linkType": "both"},
+            "nodes": [{"node_id": "a", "feature": None, "layer": "E", "ctx_idx": 0,
+                       "feature_type": "embedding", "jsNodeId": "a-0", "clerp": "input"},
+                      {"node_id": "b", "feature": None, "layer": str(last), "ctx_idx": 0,
+                       "feature_type": "plumb mlp", "jsNodeId": "b-0", "clerp": f"m{last}"}],
+            "links": [{"source": "a", "target": "b", "weight": 0.5,
+                       "plumb_edge": f"input->m{last}"}]})
+
+    put("edge_pruning", "list", [["tok_embeds", "a0.h0.q"], ["pos_embeds", "m0"],
+                                 ["a0.h1", "a1.h0.v"], ["m1", "resid_post"]])
+    put("edge_pruning", "empty", [])
+
+    put("dot", "edges", b"""digraph circuit {
+  graph [plumb_graph="2 2 1 0 8" label="t" plumb_title="t" plumb_convention="c"];
+  node [shape=box];
+  "input" [label="input" plumb_kind="input" plumb_layer=-1 plumb_score="0.5"];
+  "m1" [plumb_kind="mlp" plumb_layer=1 plumb_score="0"];
+  "plumb column 0" [label="layer 0"];
+  { rank=same; "plumb column 0"; "m1"; }
+  "input" -> "a1.h0" [color="#444444FF" plumb_kind="k" plumb_score="0.5"];
+  "input" -> "a1.h1" [plumb_kind="k" plumb_score="0.5"];
+  "input" -> "m1" [plumb_kind="" plumb_score="-1e-300"];
+}
+""")
+    put("dot", "components", b"""digraph circuit {
+  graph [plumb_title="a \\"t\\"" plumb_convention="c"];
+  "input@0" [plumb_kind="input" plumb_layer=-1 plumb_score="0"];
+  "sink[1-3]" [plumb_kind="sink" plumb_layer=1 plumb_score="0.25" "plumb_note_a"="b"];
+  "input@0" -> "sink[1-3]" [style=dotted plumb_kind="or" plumb_score="0.1"];
+}
+""")
+
+    keys = "".join(f'<key id="{k}" for="{of}" attr.name="{k}" attr.type="string"/>'
+                   for k, of in (("layers", "graph"), ("heads", "graph"), ("kv_heads", "graph"),
+                                 ("parallel", "graph"), ("d_model", "graph"), ("title", "graph"),
+                                 ("convention", "graph"), ("receiver", "edge"), ("qkv", "edge"),
+                                 ("score", "edge"), ("in_graph", "edge")))
+    data = lambda **words: "".join(f'<data key="{k}">{v}</data>' for k, v in words.items())
+    for name, sizes in (("one_block", graph()), ("grouped", graph(2, 2, 1))):
+        edges = ('<edge id="e0" source="input" target="a0.h0">'
+                 + data(receiver="a0.h0&lt;q&gt;", qkv="q", score=0.5, in_graph="true") + "</edge>"
+                 + '<edge id="e1" source="m0" target="logits">'
+                 + data(receiver="logits", score=-1e-3, in_graph="False") + "</edge>")
+        put("graphml", name, (
+            '<?xml version="1.0" encoding="UTF-8"?><!-- c -->'
+            f'<graphml xmlns="http://graphml.graphdrawing.org/xmlns">{keys}'
+            f'<graph edgedefault="directed">{data(title="t", convention="&#99;", **sizes)}'
+            f'<node id="input"/><node id="a0.h0"></node>{edges}</graph></graphml>').encode())
+
+
+def experiments():
+    lines = [{"clean": [1, 2, 3], "corrupt": [1, 5, 3], "answers": [4, 6]},
+             {"clean": [1, 2], "corrupt": [7, 1, 2], "answers": [[4, 8], 6],
+              "align": [[0, 1], [1, 2]]}]
+    put("pairs_jsonl", "pairs", "\n".join(map(json.dumps, lines)).encode())
+    put("pairs_jsonl", "texts", b'{"clean": "ab a", "corrupt": "bb a", "answers": ["a", ["b", 7]]}')
+    put("pairs_jsonl", "prompts", b'{"clean": [1, 2, 3]}\n\n{"clean": [4]}\n')
+    header = b"clean,corrupted,correct_idx,incorrect_idx\n"
+    put("pairs_csv", "texts", header + b'"a, ""b""\nab",a b,3,4\n')
+    put("pairs_csv", "order", b"x,incorrect_idx,correct_idx,corrupted,clean\r\n1,2,3,a,b\r\n")
+    for name, text in {
+            "site": "L3.pattern[h=1,4;t=0;k=0-2]", "name": "blocks.3.attn.hook_z",
+            "sites": "L0-2.z[h=*;t=0], L*.attn_out resid_final", "sweep": "z:layer,head,position",
+            "edits": "L0-2.z[h=1;t=0]=zero L3.mlp_out=scale:0.5 L1.z=add:FILE",
+            "metric": "attention:L3.pattern[h=2;t=7;k=0,1]", "loss": "loss@3,4",
+            "sink": "sink:3.2", "projection": "projection:L3.resid_post[t=0]:FILE",
+            "replacement": "clamp-norm:1e3"}.items():
+        put("expressions", name, text.encode())
+
+
 def main():
     tiny = {"model_type": "llama", "hidden_size": 4, "intermediate_size": 4,
             "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 4,
@@ -265,6 +368,8 @@ def main():
     put("gguf", "no_tensors", gguf(gpt2, []))
     tokenizers()
     sentencepiece()
+    circuits()
+    experiments()
 
 
 main()

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -205,6 +206,25 @@ std::string mutate_jsons(std::string_view input, const Mutation& mutation) {
   const std::string_view back = input.substr(end + 1);
   if (mutation.one_in(3)) return std::string(front) + '\0' + mutate_json(back, mutation);
   return mutate_json(front, mutation) + '\0' + std::string(back);
+}
+
+std::string mutate_json_lines(std::string_view input, const Mutation& mutation) {
+  std::vector<std::string> lines;
+  for (std::size_t at = 0; at <= input.size();) {
+    const std::size_t end = std::min(input.find('\n', at), input.size());
+    lines.emplace_back(input.substr(at, end - at));
+    at = end + 1;
+  }
+  const std::size_t chosen = mutation.below(lines.size());
+  if (mutation.one_in(8)) {
+    lines.insert(lines.begin() + static_cast<std::ptrdiff_t>(mutation.below(lines.size() + 1)),
+                 std::string(lines[chosen]));
+  } else {
+    lines[chosen] = mutate_json(lines[chosen], mutation);
+  }
+  std::string text;
+  for (const std::string& line : lines) text += (text.empty() ? "" : "\n") + line;
+  return text;
 }
 
 }  // namespace plumb::fuzz

@@ -32,6 +32,7 @@ std::string mutate(std::string_view target, std::string_view input, const Mutati
   if (target == "gguf") return mutate_gguf(input, mutation);
   if (target == "tokenizer_model") return mutate_protobuf(input, mutation);
   if (target == "tokenizer_json") return mutate_jsons(input, mutation);
+  if (target == "pairs_jsonl") return mutate_json_lines(input, mutation);
   return mutate_json(input, mutation);
 }
 

@@ -27,6 +27,8 @@ struct Mutation {
 std::string mutate_json(std::string_view input, const Mutation& mutation);
 /// Documents with zero bytes between them.
 std::string mutate_jsons(std::string_view input, const Mutation& mutation);
+/// Documents on lines of their own.
+std::string mutate_json_lines(std::string_view input, const Mutation& mutation);
 std::string mutate_safetensors(std::string_view input, const Mutation& mutation);
 std::string mutate_gguf(std::string_view input, const Mutation& mutation);
 std::string mutate_protobuf(std::string_view input, const Mutation& mutation);

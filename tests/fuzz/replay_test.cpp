@@ -46,6 +46,15 @@ TEST(Replay, Safetensors) { replay("safetensors"); }
 TEST(Replay, Gguf) { replay("gguf"); }
 TEST(Replay, TokenizerJson) { replay("tokenizer_json"); }
 TEST(Replay, TokenizerModel) { replay("tokenizer_model"); }
+TEST(Replay, CircuitJson) { replay("circuit_json"); }
+TEST(Replay, EapIg) { replay("eap_ig"); }
+TEST(Replay, Neuronpedia) { replay("neuronpedia"); }
+TEST(Replay, EdgePruning) { replay("edge_pruning"); }
+TEST(Replay, Dot) { replay("dot"); }
+TEST(Replay, Graphml) { replay("graphml"); }
+TEST(Replay, PairsJsonl) { replay("pairs_jsonl"); }
+TEST(Replay, PairsCsv) { replay("pairs_csv"); }
+TEST(Replay, Expressions) { replay("expressions"); }
 
 TEST(Replay, CoversEveryTarget) {
   for (const auto& entry : fs::directory_iterator(corpus())) {
@@ -91,6 +100,15 @@ TEST(Mutants, OfSafetensors) { run_mutants("safetensors"); }
 TEST(Mutants, OfGguf) { run_mutants("gguf"); }
 TEST(Mutants, OfTokenizerJson) { run_mutants("tokenizer_json"); }
 TEST(Mutants, OfTokenizerModel) { run_mutants("tokenizer_model"); }
+TEST(Mutants, OfCircuitJson) { run_mutants("circuit_json"); }
+TEST(Mutants, OfEapIg) { run_mutants("eap_ig"); }
+TEST(Mutants, OfNeuronpedia) { run_mutants("neuronpedia"); }
+TEST(Mutants, OfEdgePruning) { run_mutants("edge_pruning"); }
+TEST(Mutants, OfDot) { run_mutants("dot"); }
+TEST(Mutants, OfGraphml) { run_mutants("graphml"); }
+TEST(Mutants, OfPairsJsonl) { run_mutants("pairs_jsonl"); }
+TEST(Mutants, OfPairsCsv) { run_mutants("pairs_csv"); }
+TEST(Mutants, OfExpressions) { run_mutants("expressions"); }
 
 TEST(Promises, TooMuchMemoryIsNoticed) {
   const auto greedy = [](std::string_view input) {

@@ -9,7 +9,8 @@ set -eu
 build=$1
 seconds=$2
 shift 2
-[ $# -gt 0 ] || set -- config index safetensors gguf tokenizer_json tokenizer_model
+[ $# -gt 0 ] || set -- config index safetensors gguf tokenizer_json tokenizer_model \
+  circuit_json eap_ig neuronpedia edge_pruning dot graphml pairs_jsonl pairs_csv expressions
 here=$(cd "$(dirname "$0")" && pwd)
 tests=$(dirname "$here")
 

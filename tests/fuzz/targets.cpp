@@ -20,6 +20,13 @@ const std::vector<Target>& targets() {
   constexpr std::size_t weights_factor = 64;
   // A tokenizer's table of ids reaches to the largest id, 2^20 - 1, however few tokens there are.
   constexpr std::size_t ids = 96 * mebibyte;
+  // Four million edges that any file may claim, a byte and a score for each and whether it was met;
+  // what is read is compared with what is read again.
+  constexpr std::size_t edges = 128 * mebibyte;
+  // Prompts are padded to the longest one, up to 2^18 numbers of each kind.
+  constexpr std::size_t padded = 32 * mebibyte;
+  // A range such as 0-1048575 is a list of its numbers; sets of sites name four million at most.
+  constexpr std::size_t indices = 160 * mebibyte;
   static const std::vector<Target> all = {
       {"config", run_config, 8 * mebibyte, json_factor},
       {"index", run_index, mebibyte, json_factor},
@@ -27,6 +34,15 @@ const std::vector<Target>& targets() {
       {"gguf", run_gguf, ids, weights_factor},
       {"tokenizer_json", run_tokenizer_json, ids, json_factor},
       {"tokenizer_model", run_tokenizer_model, ids, json_factor},
+      {"circuit_json", run_circuit_json, edges, json_factor},
+      {"eap_ig", run_eap_ig, edges, json_factor},
+      {"neuronpedia", run_neuronpedia, edges, json_factor},
+      {"edge_pruning", run_edge_pruning, mebibyte, json_factor},
+      {"dot", run_dot, edges, json_factor},
+      {"graphml", run_graphml, edges, json_factor},
+      {"pairs_jsonl", run_pairs_jsonl, padded, json_factor},
+      {"pairs_csv", run_pairs_csv, padded, json_factor},
+      {"expressions", run_expressions, indices, json_factor},
   };
   return all;
 }

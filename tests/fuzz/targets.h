@@ -34,5 +34,14 @@ void run_safetensors(std::string_view input);
 void run_gguf(std::string_view input);
 void run_tokenizer_json(std::string_view input);
 void run_tokenizer_model(std::string_view input);
+void run_circuit_json(std::string_view input);
+void run_eap_ig(std::string_view input);
+void run_neuronpedia(std::string_view input);
+void run_edge_pruning(std::string_view input);
+void run_dot(std::string_view input);
+void run_graphml(std::string_view input);
+void run_pairs_jsonl(std::string_view input);
+void run_pairs_csv(std::string_view input);
+void run_expressions(std::string_view input);
 
 }  // namespace plumb::fuzz

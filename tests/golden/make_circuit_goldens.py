@@ -103,13 +103,17 @@ def difference(logits, clean_logits, lengths, answers):
     return last[rows, answers[:, 0]] - last[rows, answers[:, 1]]
 
 
-def main(path):
+def prompts():
     generator = torch.Generator().manual_seed(9)
     clean = torch.randint(VOCAB, (3, 6), generator=generator)
     corrupt = clean.clone()
     corrupt[:, 1] = (corrupt[:, 1] + 11) % VOCAB
     corrupt[1, 3] = (corrupt[1, 3] + 7) % VOCAB
-    answers = torch.randint(VOCAB, (3, 2), generator=generator)
+    return clean, corrupt, torch.randint(VOCAB, (3, 2), generator=generator)
+
+
+def main(path):
+    clean, corrupt, answers = prompts()
     data = [(clean.tolist(), corrupt.tolist(), answers)]
     result = {"about": "EAP-IG 795f560 on tiny models, float64; see make_circuit_goldens.py",
               "clean": clean.tolist(), "corrupt": corrupt.tolist(), "answers": answers.tolist(),
@@ -147,4 +151,5 @@ def main(path):
         json.dump(result, file, indent=0)
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

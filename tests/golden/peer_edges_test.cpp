@@ -1,5 +1,6 @@
-// EAP-IG's edge scores of two tiny models whose weights a formula gives. The golden file lies
-// beside the checkout; absent, the test is skipped and says so.
+// EAP-IG's edge scores of two tiny models whose weights a formula gives (make_edge_goldens.py), and
+// those of further prompts, which lie beside the checkout; absent, that test is skipped and says
+// so.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -67,14 +68,9 @@ at::Tensor left_out(const Model& model, const Pairs& pairs, int steps) {
   return missing;
 }
 
-class PeerEdges : public testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Models, PeerEdges, testing::Values("gpt2", "llama"));
-
-TEST_P(PeerEdges, ScoresAgreeWithEapIg) {
-  const auto file = test::shared_dir() / "models" / "goldens" / "goldens_peers.json";
-  if (!std::filesystem::exists(file)) GTEST_SKIP() << file.string() << " is missing";
-  const Json golden = Json::parse(std::ifstream(file)).at("models").at(GetParam());
-  const Model model = test::hash_model(GetParam());
+void expect_agreement(const std::filesystem::path& file, const char* kind) {
+  const Json golden = Json::parse(std::ifstream(file)).at("models").at(kind);
+  const Model model = test::hash_model(kind);
   const Pairs pairs = pairs_of(golden);
   const Json& edges = golden.at("edges");
   const std::vector<std::pair<const char*, EdgeOptions>> methods = {
@@ -109,6 +105,19 @@ TEST_P(PeerEdges, ScoresAgreeWithEapIg) {
         << exact.space.edge_name(edge);
   }
   EXPECT_EQ(compared, grouped ? 118 : 262);
+}
+
+class PeerEdges : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Models, PeerEdges, testing::Values("gpt2", "llama"));
+
+TEST_P(PeerEdges, ScoresAgreeWithEapIg) {
+  expect_agreement(test::source_dir() / "tests" / "golden" / "edges.json", GetParam());
+}
+
+TEST_P(PeerEdges, ScoresOfFurtherPromptsAgree) {
+  const auto file = test::shared_dir() / "models" / "goldens" / "goldens_peers.json";
+  if (!std::filesystem::exists(file)) GTEST_SKIP() << file.string() << " is missing";
+  expect_agreement(file, GetParam());
 }
 
 }  // namespace

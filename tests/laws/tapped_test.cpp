@@ -6,24 +6,16 @@
 
 #include "plumb/error.h"
 #include "plumb/patch_tapped.h"
-#include "support/naive_decoder.h"
+#include "support/tapped_twin.h"
 #include "support/toy_model.h"
 
 namespace plumb {
 namespace {
 
+using test::tapped_twin;
+
 // Float64; the two passes add the same numbers in another order.
 constexpr double tolerance = 1e-10;
-
-// The plain decoder of the tests, with the weights of a model of plumb's.
-TappedModel tapped_twin(const Model& model) {
-  const auto forward = [model](const Tokens& tokens, const SiteTap& tap) {
-    const auto weights = [model](Weight weight, int layer) { return model.weight(weight, layer); };
-    const auto hook = [&tap](const Site& site, at::Tensor& value) { value = tap(site, value); };
-    return test::naive_forward(model.config(), weights, tokens.ids, {.hook = hook}).logits;
-  };
-  return {model.config(), forward, "twin"};
-}
 
 void expect_equal(const at::Tensor& left, const at::Tensor& right) {
   ASSERT_EQ(left.sizes(), right.sizes());

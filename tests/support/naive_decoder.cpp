@@ -244,12 +244,39 @@ struct Naive {
     at::Tensor z = at::stack(mixed, 2);
     if (c.gated_attention) {
       const at::Tensor gate = linear(x, Weight::z_gate, Weight::z_gate, false, layer);
-      z = z / (1.0 + at::exp(-gate)).reshape(z.sizes());
+      at::Tensor open = (1.0 / (1.0 + at::exp(-gate))).reshape(z.sizes());
+      hook(Part::z_gate, layer, open);
+      z = z * open;
     }
     hook(Part::z, layer, z);
+    if (options.heads) return by_heads(z, layer);
     return writing(linear(z.reshape({batch, length, c.heads * c.d_head}), Weight::out,
                           Weight::out_bias, c.out_bias, layer),
                    Weight::ln1_post, layer);
+  }
+
+  // Each head's write by itself, divided by the norm's root mean square over all of them where
+  // there is a norm.
+  at::Tensor by_heads(const at::Tensor& z, int layer) const {
+    const at::Tensor out = weight(Weight::out, layer);
+    std::vector<at::Tensor> each;
+    for (int h = 0; h < config.heads; ++h) {
+      each.push_back(
+          at::matmul(z.select(2, h), out.narrow(1, h * config.d_head, config.d_head).t()));
+    }
+    at::Tensor heads = at::stack(each, 2);
+    at::Tensor bias =
+        config.out_bias ? weight(Weight::out_bias, layer) : at::zeros({1}, at::kDouble);
+    if (config.norm_place != NormPlace::before) {
+      const at::Tensor whole = heads.sum(2) + bias;
+      const at::Tensor factor = 1.0 /
+                                at::sqrt(at::mean(whole * whole, {-1}, true) + config.norm_eps) *
+                                weight(Weight::ln1_post, layer);
+      heads = heads * factor.unsqueeze(2);
+      bias = bias * factor;
+    }
+    hook(Part::head_out, layer, heads);
+    return heads.sum(2) + bias;
   }
 
   at::Tensor gated(const at::Tensor& gate, const at::Tensor& up) const {
@@ -285,16 +312,18 @@ struct Naive {
       for (std::int64_t t = 0; t < x.size(1); ++t) {
         std::vector<double> left;
         for (int i = 0; i < e.count; ++i) left.push_back(router[b][t][i].item<double>());
-        std::vector<std::pair<int, double>> chosen;
-        double sum = 0.0;
+        std::vector<std::pair<int, at::Tensor>> chosen;
+        at::Tensor sum = at::zeros({}, at::kDouble);
         for (int i = 0; i < e.per_token; ++i) {
           const auto best = std::max_element(left.begin(), left.end());
-          chosen.emplace_back(static_cast<int>(best - left.begin()), *best);
-          sum += *best;
+          const auto which = static_cast<int>(best - left.begin());
+          chosen.emplace_back(which, router[b][t][which]);
+          sum = sum + chosen.back().second;
           *best = -std::numeric_limits<double>::infinity();
         }
         for (const auto& [which, probability] : chosen) {
-          const double weight = e.normalise ? probability / (sum == 0.0 ? 1.0 : sum) : probability;
+          const bool divided = e.normalise && sum.item<double>() != 0.0;
+          const at::Tensor weight = divided ? probability / sum : probability;
           writes[b][t][which] = e.weigh_input ? expert(x[b][t] * weight, which, layer)
                                               : expert(x[b][t], which, layer) * weight;
         }
@@ -318,8 +347,10 @@ struct Naive {
 
   at::Tensor mlp(const at::Tensor& stream, int layer, NaiveRun& run) const {
     const bool biased = config.mlp_bias;
-    const at::Tensor x = config.shared_norm ? reading(stream, Weight::ln1, Weight::ln1_bias, layer)
-                                            : reading(stream, Weight::ln2, Weight::ln2_bias, layer);
+    at::Tensor in = stream;
+    hook(Part::mlp_in, layer, in);
+    const at::Tensor x = config.shared_norm ? reading(in, Weight::ln1, Weight::ln1_bias, layer)
+                                            : reading(in, Weight::ln2, Weight::ln2_bias, layer);
     if (is_sparse(config, layer)) return mixture(x, layer, run);
     const at::Tensor up = linear(x, Weight::up, Weight::up_bias, biased, layer);
     at::Tensor post = config.gated_mlp
@@ -345,6 +376,7 @@ NaiveRun naive_forward(const ModelConfig& config, const Model::Source& weights,
   at::Tensor stream = embedding.index_select(0, ids.reshape({-1}))
                           .reshape({ids.size(0), ids.size(1), config.d_model}) *
                       config.embed_scale;
+  naive.hook(Part::embed, 0, stream);
   if (config.positions == Positions::learned) {
     stream =
         stream + naive.weight(Weight::pos_embed, 0).narrow(0, options.first_position, ids.size(1));

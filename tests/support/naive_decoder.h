@@ -29,12 +29,14 @@ struct NaiveRun {
 };
 
 /// Sees, and may replace by assignment, the tensor of a site before anything reads it. Called for
-/// resid_pre, q, k, v, scores, pattern, z, attn_out, resid_mid, mlp_post, router, expert_out,
-/// shared_out, mlp_out and resid_post.
+/// embed, resid_pre, q, k, v, scores, pattern, z_gate, z, head_out where that is asked for,
+/// attn_out, resid_mid, mlp_in, mlp_post, router, expert_out, shared_out, mlp_out and resid_post.
+/// Autograd can differentiate the pass.
 using NaiveHook = std::function<void(const Site& site, at::Tensor& value)>;
 
 struct NaiveOptions {
   NaiveHook hook = {};
+  bool heads = false;               ///< sum attn_out over head_out, and hook that
   std::int64_t first_position = 0;  ///< position of the first token: shifts every position
 };
 

@@ -1,0 +1,112 @@
+#include "plumb/attribute_cost.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "experiment/attribute_report.h"
+#include "experiment/edge_contract.h"
+#include "experiment/patch_cost.h"
+#include "model/tiling.h"
+#include "plumb/error.h"
+
+namespace plumb {
+namespace {
+
+// A thread's buffer of the BLAS, and stored bytes that it has mapped while it converts them.
+constexpr std::int64_t thread_bytes = 20'000'000;
+constexpr auto double_bytes = static_cast<std::int64_t>(sizeof(double));
+
+// Elements of what one tile of so many positions holds at its most.
+std::int64_t tile_elements(const ModelConfig& config, const EdgeOptions& options, int depth,
+                           std::int64_t rows, std::int64_t T) {
+  const std::int64_t d = config.d_model;
+  const std::int64_t heads = config.heads * std::int64_t{config.d_head};
+  const std::int64_t keys = config.kv_heads * std::int64_t{config.d_head};
+  const std::int64_t changes = rows * (d + depth * (heads + d));
+  // Of the clean run, and of the sample's own or the corrupt run.
+  const bool two = options.method != EdgeMethod::eap;
+  const std::int64_t streams = (two ? 2 : 1) * (std::int64_t{depth} + 2) * rows * d;
+  // Gradients of a few layers of receivers, and the weights that these read by.
+  const std::int64_t layers = layers_at_once(config.layers);
+  const std::int64_t receivers = layers * (config.heads + 2 * std::int64_t{config.kv_heads} + 1);
+  const std::int64_t waiting =
+      layers * rows * ((config.gated_attention ? 2 : 1) * heads + 2 * keys + 3 * d);
+  const std::int64_t weights =
+      layers * ((config.gated_attention ? 2 : 1) * heads + 2 * keys) * d + heads * d;
+  const std::int64_t rooms = 2 * numbers_at_once + (receivers + config.heads + 1) * d;
+  // The graph of a block keeps about twice what a plain pass holds, beside its gradients.
+  const std::int64_t graph =
+      2 * block_elements(config, rows, 4 * rows * config.heads * T, false, false);
+  return changes + streams + waiting + std::max(weights + rooms, graph);
+}
+
+}  // namespace
+
+RunCost foresee_attribution(const Model& model, const Pairs& pairs, const Metric& metric,
+                            const EdgeOptions& options) {
+  check_edge_options(model, pairs, metric, options);
+  if (!is_estimate(options.method))
+    throw Error(ErrorKind::unsupported,
+                fmt::format("what {} costs depends on where the prompts differ; plan eap or eap-ig",
+                            to_string(options.method)));
+  const ModelConfig& config = model.config();
+  const int depth = metric_depth(metric, config);
+  const bool reads = reads_block(metric);
+  const std::int64_t B = pairs.count();
+  const std::int64_t T = pairs.clean.length();
+  const std::int64_t longest = std::max(T, pairs.corrupt.length());
+
+  Plan plan{.logits = Logits::none};
+  if (depth < config.layers) plan.until = depth;
+  RunCost cost = foresee(model, B, T, plan);
+  const std::int64_t row =
+      static_cast<std::int64_t>(at::elementSize(model.dtype())) * config.d_model;
+  if (!reads) {
+    const bool all = metric.kind != MetricKind::logit_diff;
+    cost.weight_bytes += row * (all ? config.vocab : std::min<std::int64_t>(2 * B, config.vocab));
+    if (all) cost.tensor_bytes = std::max(cost.tensor_bytes, row * config.vocab);
+  }
+
+  // Both plain runs, then each sample's way forwards from where it leaves the clean one, and each
+  // block once more for its gradient.
+  const std::int64_t plain = depth * (B * T + B * pairs.corrupt.length());
+  const auto sample = [&](int from) {
+    return B * T * (std::max(0, depth - from - (reads ? 1 : 0)) + depth);
+  };
+  const std::int64_t samples = samples_of(options, depth);
+  switch (options.method) {
+    case EdgeMethod::eap_ig: cost.evaluations = plain + samples * sample(0); break;
+    case EdgeMethod::eap_ig_activations: {
+      const std::int64_t points = samples / (2 * depth + 1);
+      cost.evaluations = plain + points * sample(0);
+      for (int layer = 0; layer < depth; ++layer) cost.evaluations += 2 * points * sample(layer);
+      break;
+    }
+    default: cost.evaluations = plain + samples * sample(depth); break;
+  }
+
+  const Tiling tiling(B, T, false);
+  const std::int64_t together =
+      std::min<std::int64_t>(tiling.count(), std::max(1, model.threads()));
+  const std::int64_t rows = std::min(tiling.size(), B) * longest;
+  const EdgeSpace space(config);
+  const std::int64_t kept = options.each ? tiling.size() : options.by_position ? T : 1;
+  const std::int64_t products = kept * layers_at_once(config.layers) *
+                                (config.heads + 2 * std::int64_t{config.kv_heads} + 1) *
+                                space.senders();
+  const std::int64_t tile =
+      number_bytes(model) * tile_elements(config, options, depth, rows, longest) +
+      2 * double_bytes * products + 2 * metric_bytes(metric, model) + thread_bytes;
+  cost.activation_bytes = together * tile;
+  // Of every tile until they are added up, and the sum.
+  const std::int64_t tiles = options.each ? 2 : tiling.count() + 2;
+  cost.result_bytes = double_bytes * space.edges() * tiles *
+                      (options.each          ? B
+                       : options.by_position ? T
+                                             : 1);
+  return cost;
+}
+
+}  // namespace plumb
