@@ -88,10 +88,10 @@ std::string nodes_text(const RunInfo& run, const Pairs& pairs, const NodeReport&
         wrap(fmt::format("Layers without {}: {}.", to_string(sweep.spec.part), list_of(layers)));
   }
   if (found.check) text += check_part(found);
+  const std::int64_t forwards = found.evaluations + (found.check ? found.check->evaluations : 0);
   text += fmt::format("\n  {} token-layer evaluations forwards, {} backwards\n",
-                      show_count(found.evaluations + (found.check ? found.check->evaluations : 0)),
-                      show_count(found.backwards));
-  return text + show_end(run, found.evaluations);
+                      show_count(forwards), show_count(found.backwards));
+  return text + show_end(run, forwards);
 }
 
 }  // namespace plumb
