@@ -26,8 +26,10 @@ void trigger_form(P0Bench& bench) {
     return;
   }
   const Ledger ledger = make_ledger(bench.context, bench.w);
+  bool any = false;
   for (const auto writer : writers_of(ledger, bench.context.options.located)) {
     if (!writer.mlp || is_sparse(config, writer.layer)) continue;
+    any = true;
     const int l = writer.layer;
     const at::Tensor direction = bench.context.direction[bench.w].cpu();
     const at::Tensor weights =
@@ -65,6 +67,7 @@ void trigger_form(P0Bench& bench) {
             .item<double>(),
         cosine[0].item<double>(), cosine.narrow(0, 1, cosine.size(0) - 1).mean().item<double>()));
   }
+  if (!any) bench.find("not run: no dense MLP before the onset writes the sink direction");
 }
 
 void exact_head_removal(P0Bench& bench) {

@@ -34,8 +34,8 @@ struct Sum {
          {&TrialScore::waves, &TrialScore::waves_found, &TrialScore::false_waves,
           &TrialScore::nodes, &TrialScore::nodes_found, &TrialScore::false_nodes,
           &TrialScore::edges, &TrialScore::edges_found, &TrialScore::false_edges,
-          &TrialScore::extras, &TrialScore::extras_found, &TrialScore::rungs,
-          &TrialScore::rungs_held}) {
+          &TrialScore::lowering_edges, &TrialScore::extras, &TrialScore::extras_found,
+          &TrialScore::rungs, &TrialScore::rungs_held}) {
       score.*member += one.*member;
     }
     score.largest_false_edge = std::max(score.largest_false_edge, one.largest_false_edge);
@@ -44,12 +44,13 @@ struct Sum {
   void print(const std::string& kind) const {
     const auto of = [](int found, int all) { return fmt::format("{}/{}", found, all); };
     fmt::print(
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", kind, models,
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", kind, models,
         of(verdicts, models), of(score.waves_found, score.waves), score.false_waves,
         of(score.nodes_found, score.nodes), score.false_nodes, of(score.edges_found, score.edges),
         score.false_edges,
         score.false_edges == 0 ? std::string() : fmt::format("{:.3f}", score.largest_false_edge),
-        of(score.extras_found, score.extras), of(score.rungs_held, score.rungs), of(clean, models));
+        score.lowering_edges, of(score.extras_found, score.extras),
+        of(score.rungs_held, score.rungs), of(clean, models));
   }
 };
 
@@ -80,8 +81,8 @@ int run(int argc, char** argv) {
   fmt::print(
       "| kind | models | verdict | waves | made up | nodes | made up | edges | made up | strongest "
       "| "
-      "erasers, backups, moves | L1-L6 | without a fault "
-      "|\n|---|---|---|---|---|---|---|---|---|---"
+      "lowering | erasers, backups, moves | L1-L6 | without a fault "
+      "|\n|---|---|---|---|---|---|---|---|---|---|---"
       "|---|---|---|---|\n");
   for (const auto& kind : trial_kinds()) {
     if (sums.contains(kind)) sums[kind].print(kind);

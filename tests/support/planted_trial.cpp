@@ -195,6 +195,10 @@ TrialScore score_trial(const Planted& planted, const P0Report& report) {
     }
     for (const auto& [edge, lost] : drawn) {
       if (wired.contains(edge)) continue;
+      if (lost < 0.0) {
+        ++score.lowering_edges;
+        continue;
+      }
       ++score.false_edges;
       score.largest_false_edge = std::max(score.largest_false_edge, std::abs(lost));
       fault(fmt::format("edge {} made up ({:+.3f})", edge, lost));

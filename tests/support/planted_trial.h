@@ -31,7 +31,9 @@ struct TrialScore {
   int false_nodes = 0;
   int edges = 0;
   int edges_found = 0;
-  int false_edges = 0;
+  int false_edges = 0;  ///< that raise the projection
+  int lowering_edges =
+      0;  ///< not planted, that lower it: through the norms, which all writes share
   double largest_false_edge = 0;  ///< share of the projection that the strongest of them carries
   int extras = 0;                 ///< planted erasers, backups, and positions that a sink moves to
   int extras_found = 0;

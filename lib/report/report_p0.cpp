@@ -33,16 +33,16 @@ std::string readings_table(const std::vector<P0Reading>& readings) {
     const auto maybe = [](const std::optional<Estimate>& value) {
       return value ? report::show_change(value->mean) : std::string("-");
     };
-    rows.push_back({effect.name, effect.kind == "edit" ? std::string() : effect.kind, effect.where,
-                    report::show_estimate(effect.value),
+    const std::string control = effect.kind == "edit" ? "" : " (" + effect.kind + ")";
+    rows.push_back({effect.name, effect.where + control, report::show_value(effect.value.mean),
                     std::isfinite(reading.removed.mean) ? report::show_share(reading.removed.mean)
                                                         : std::string("-"),
                     report::show_norm(effect.norm.mean), maybe(effect.loss_change),
                     reading.kl ? report::show_value(reading.kl->mean) : std::string("-"),
                     effect.outcome});
   }
-  return report::columns(
-      {"<edit", "<control", "<where", "<sink", "removed", "norm", "loss", "KL", "<outcome"}, rows);
+  return report::columns({"<edit", "<where", "sink", "removed", "norm", "loss", "KL", "<outcome"},
+                         rows);
 }
 
 Json reading_json(const P0Reading& reading) {
