@@ -83,7 +83,7 @@ int run(int argc, char** argv) {
       "| "
       "lowering | erasers, backups, moves | L1-L6 | without a fault "
       "|\n|---|---|---|---|---|---|---|---|---|---|---"
-      "|---|---|---|---|\n");
+      "|---|---|---|\n");
   for (const auto& kind : trial_kinds()) {
     if (sums.contains(kind)) sums[kind].print(kind);
   }

@@ -10,7 +10,7 @@ namespace {
 class PlantedKind : public testing::TestWithParam<std::string> {};
 
 TEST_P(PlantedKind, IsReadRight) {
-  const PlantOptions options = draw_trial(GetParam(), 1);
+  const PlantOptions options = draw_trial(GetParam(), 0);
   SCOPED_TRACE(describe(options));
   const Planted planted = plant(options);
   const TrialScore score = score_trial(planted, locate_trial(planted));
