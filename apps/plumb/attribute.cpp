@@ -2,11 +2,14 @@
 #include "plumb/attribute.h"
 
 #include <memory>
-#include <sstream>
+#include <numeric>
 
 #include "attribute_nodes.h"
+#include "long_run.h"
 #include "output.h"
+#include "plumb/edge_names.h"
 #include "plumb/error.h"
+#include "plumb/evaluate.h"
 #include "plumb/report_archive.h"
 #include "plumb/report_json.h"
 #include "plumb/report_text.h"
@@ -28,9 +31,12 @@ struct AttributeFlags {
   std::string method = {};
   EdgeOptions options = {};
   std::string edges = {};
+  std::int64_t sample = 0;
   std::int64_t top = 0;
   std::int64_t check = 0;
   NodeFlags nodes = {};
+  std::int64_t stability = 0;
+  bool resume = false;
 };
 
 /// The flags of nodes, with those that edges have too. Throws bad_argument where one is of edges
@@ -72,52 +78,93 @@ void check(const AttributeFlags& flags) {
   };
   need(!flags.pairs.empty(), "--pairs FILE");
   need(!flags.method.empty(), "--method NAME");
+  need(!flags.resume || !flags.common.out.empty(), "--out DIR to resume from");
+  const bool nodes = is_node_method(flags.method);
+  if (nodes && flags.stability > 0)
+    throw Error(ErrorKind::bad_argument,
+                "--stability is for edges; of nodes, --each keeps each pair's scores");
+  if (!nodes && !is_estimate(edge_method(flags.method))) return;
+  if (flags.resume || flags.sample > 0 || flags.common.memory > 0)
+    throw Error(ErrorKind::bad_argument,
+                "--resume, --sample and --memory go with direct and exact: estimates are made of all "
+                "edges or nodes in one go");
 }
 
 /// The edges that direct and exact are to evaluate: those named, or so many of those that eap-ig
-/// finds strongest, or all.
+/// finds strongest, or all; of these so many at random.
 void choose_edges(AttributeFlags& flags, const Model& model, const Pairs& pairs,
                   const Metric& metric, const Progress& progress) {
+  const EdgeSpace space(model.config());
+  std::vector<std::int64_t>& only = flags.options.only;
   if (!flags.edges.empty()) {
-    const EdgeSpace space(model.config());
-    std::string text = flags.edges;
-    for (char& c : text) c = c == ',' ? ' ' : c;
-    std::istringstream words(text);
-    for (std::string word; words >> word;) {
-      const auto edge = space.find_edge(word);
-      if (!edge)
-        throw Error(ErrorKind::bad_argument,
-                    "the model has no edge '" + word + "'; they are named like a0.h1->a3.h4<q>");
-      flags.options.only.push_back(*edge);
-    }
-  } else if (flags.top > 0 && !is_estimate(flags.options.method)) {
+    only = edges_named(space, flags.edges);
+  } else if (flags.top > 0 && flags.sample == 0 && !is_estimate(flags.options.method)) {
     const EdgeOptions by_gradients{.method = EdgeMethod::eap_ig, .steps = flags.options.steps};
-    flags.options.only =
-        strongest_edges(attribute_edges(model, pairs, metric, by_gradients, progress), flags.top);
+    only = strongest_edges(attribute_edges(model, pairs, metric, by_gradients, progress), flags.top);
   }
+  if (flags.sample == 0) return;
+  if (only.empty()) {
+    only.resize(static_cast<std::size_t>(space.edges()));
+    std::iota(only.begin(), only.end(), 0);
+  }
+  only = sample_of(std::move(only), flags.sample, flags.common.seed);
 }
 
-int run_attribute(AttributeFlags flags, const std::string& command_line) {
+/// How far the strongest edges depend on the pairs, from each pair's own scores.
+void tell_stability(EdgeReport& report, const AttributeFlags& flags) {
+  const at::Tensor known = report.scores.values.isfinite().nonzero().squeeze(1);
+  report.stability = EdgeStability{
+      .top = flags.stability,
+      .draws = 100,
+      .overlap = top_stability(report.each.index_select(1, known), flags.stability, true, 100,
+                               flags.common.seed)};
+}
+
+/// The part of one of several processes: rank 0 keeps tiles and gives out what was found.
+int run_rank(AttributeFlags flags, const std::string& command_line, Ranks& ranks) {
+  const bool first = ranks.rank() == 0;
   Common& common = flags.common;
   check(flags);
-  if (is_node_method(flags.method)) return run_attribute_nodes(node_flags(flags), command_line);
+  const bool nodes = is_node_method(flags.method);
+  if (!nodes) flags.options.method = edge_method(flags.method);
+  if (ranks.size() > 1 && (nodes || is_estimate(flags.options.method)))
+    throw Error(ErrorKind::bad_argument,
+                "estimates are made in one go; only direct and exact share their work among "
+                "processes");
+  if (nodes) return run_attribute_nodes(node_flags(flags), command_line);
   refuse_node_flags(flags.nodes);
-  flags.options.method = edge_method(flags.method);
   const Metric metric = flags.metric.empty() ? Metric{} : parse_metric(flags.metric, vector_from);
-  if (!common.out.empty()) prepare_directory(common.out);
+  if (first && !common.out.empty()) prepare_directory(common.out);
+  if (common.threads == 0) common.threads = ranks.threads();
   const Chosen chosen = open_model(flags.model, common);
   RunInfo run = start_run(chosen.model, "attribute", command_line, common.seed);
+  run.ranks = ranks.size();
   const Pairs pairs = make_pairs(
       read_pairs(flags.pairs, chosen.tokens(),
                  bos_id(flags.bos.value_or(Bos{.kind = Bos::Kind::native}), chosen.tokens())));
+  const bool long_run = !is_estimate(flags.options.method);
+  const std::unique_ptr<TileFile> tiles =
+      first && long_run ? tile_file(common.out, "attribute", flags.resume) : nullptr;
   EdgeReport report;
-  {
-    const Progress progress = show_progress(common.quiet);
+  try {
+    const Progress progress = show_progress(common.quiet || !first);
     choose_edges(flags, chosen.model, pairs, metric, progress);
-    report = edge_report(chosen.model, pairs, metric, flags.options, progress);
+    EdgeOptions options = flags.options;
+    options.each = options.each || flags.stability > 0;
+    report = edge_report(chosen.model, pairs, metric, options, progress,
+                         {.store = tiles.get(), .ranks = &ranks});
+    if (flags.stability > 0) tell_stability(report, flags);
+    if (!flags.options.each) report.each = at::Tensor();
+    report.options.each = flags.options.each;
     if (flags.check > 0) check_edges(report, chosen.model, pairs, flags.check, progress);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::interrupted || !tiles || tiles->count() == 0) throw;
+    const int code = tell_interrupted(*tiles);
+    ranks.abort(code);
+    return code;
   }
   end_run(run, chosen.model);
+  if (!first) return 0;
   if (!common.out.empty()) {
     const std::filesystem::path directory = common.out;
     run.files = {{"archive", (directory / "attribute.h5").string()},
@@ -135,8 +182,13 @@ int run_attribute(AttributeFlags flags, const std::string& command_line) {
         write_file(run.files.at("text"), text);
       },
       common.json ? json : text);
+  if (tiles) tiles->remove();
   say_cost(run, common.quiet);
   return 0;
+}
+
+int run_attribute(const AttributeFlags& flags, const std::string& command_line) {
+  return run_ranks([&](Ranks& ranks) { return run_rank(flags, command_line, ranks); });
 }
 
 }  // namespace
@@ -184,13 +236,24 @@ Command attribute_command() {
               [flags](const std::string& text) { flags->metric = text; });
         offer(app, "--top", "N",
               "List so many edges or nodes, of the largest absolute scores (all in the JSON, 20 in "
-              "the "
-              "text); direct and exact evaluate only the N strongest of eap-ig",
+              "the text); direct and exact evaluate only the N strongest of eap-ig",
               [flags](const std::string& text) {
                 flags->top = whole("--top", text, 1, most_listed);
               });
-        offer(app, "--edges", "NAMES", "The edges that direct or exact evaluates (all)",
+        offer(app, "--edges", "NAMES",
+              "The edges that direct or exact evaluates, * standing for any characters: "
+              "\"input->*,*->a9.h6<q>\" (all)",
               [flags](const std::string& text) { flags->edges = text; });
+        offer(app, "--sample", "N", "Of these, N drawn at random",
+              [flags](const std::string& text) {
+                flags->sample = whole("--sample", text, 1, most_listed);
+              });
+        offer(app, "--stability", "N",
+              "How far the N strongest edges depend on the pairs: their overlap with those of "
+              "bootstrap samples",
+              [flags](const std::string& text) {
+                flags->stability = whole("--stability", text, 1, most_listed);
+              });
         offer(app, "--check", "N",
               "Hold an estimate against the exact effects of N edges or nodes, half of them its "
               "strongest; of nodes a quarter is chosen by doubt and a quarter by chance",
@@ -205,8 +268,13 @@ Command attribute_command() {
         offer_device(app, flags->common);
         offer_dtype(app, flags->common);
         offer_threads(app, flags->common);
-        offer_seed(app, flags->common, "Of planted models, and of what --check draws");
-        offer_out(app, flags->common, "Also write attribute.h5, attribute.json and attribute.txt");
+        offer_memory(app, flags->common);
+        offer_seed(app, flags->common, "Of planted models, --sample, --stability and what --check draws");
+        offer_out(app, flags->common,
+                  "Also write attribute.h5, attribute.json and attribute.txt; while direct or exact "
+                  "lasts, attribute.tiles.h5 keeps what is finished");
+        app.add_flag("--resume", flags->resume,
+                     "Go on with the tiles that an interrupted run of direct or exact left in --out");
         offer_json(app, flags->common);
         offer_quiet(app, flags->common);
         return [flags, command_line] { return run_attribute(*flags, command_line); };

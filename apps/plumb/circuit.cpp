@@ -8,7 +8,6 @@
 #include <memory>
 
 #include "output.h"
-#include "plumb/edge_paths.h"
 #include "plumb/error.h"
 #include "plumb/report_circuit.h"
 #include "usage.h"
@@ -37,33 +36,10 @@ void need(bool given, const std::string& what) {
   if (!given) throw Error(ErrorKind::bad_argument, what);
 }
 
-/// Where a circuit goes, and as what.
-struct Target {
-  std::string file = {};
-  std::optional<CircuitFormat> format = {};
-  ViewWords view = {};
-};
-
-void offer_target(CLI::App& app, Target& target) {
-  offer(app, "--to", "FILE",
-        "Where to; the name says the format: .json (plumb's), .safetensors, .graphml, .dot, .h5",
-        [&target](const std::string& text) { target.file = text; });
-  offer(app, "--format", "NAME",
-        "plumb, eap-ig, tensors, graphml, dot, neuronpedia, edge-pruning or hdf5 (by the name)",
-        [&target](const std::string& text) { target.format = parse_circuit_format(text); });
-  offer(app, "--scan", "MODEL", "The model's name in Neuronpedia's graph",
-        [&target](const std::string& text) { target.view.scan = text; });
-  offer(app, "--slug", "NAME", "The name of Neuronpedia's graph",
-        [&target](const std::string& text) { target.view.slug = text; });
-}
-
 /// Writes the circuit and says what was written.
-void give(const EdgeCircuit& circuit, const Target& target, const Common& common,
+void give(const EdgeCircuit& circuit, const CircuitTarget& target, const Common& common,
           const std::string& command) {
-  if (!target.file.empty()) {
-    const CircuitFormat format = target.format ? *target.format : format_of(target.file);
-    write_circuit(circuit, target.file, format, target.view);
-  }
+  write(circuit, target);
   print(common.json ? summary_json(circuit, command, target.file)
                     : summary_text(circuit, target.file));
 }
@@ -72,7 +48,7 @@ struct ConvertFlags {
   Common common = {};
   CircuitFlags reading = {};
   std::string file = {};
-  Target target = {};
+  CircuitTarget target = {};
 };
 
 int run_convert(const ConvertFlags& flags) {
@@ -86,7 +62,7 @@ struct PruneFlags {
   Common common = {};
   CircuitFlags reading = {};
   std::string file = {};
-  Target target = {};
+  CircuitTarget target = {};
   std::optional<std::int64_t> top = {};
   std::optional<std::int64_t> greedy = {};
   std::optional<double> fraction = {};
@@ -136,7 +112,6 @@ struct FilesFlags {
   Common common = {};
   CircuitFlags reading = {};
   std::vector<std::string> files = {};
-  std::int64_t paths = 10;
   std::string to = {};
 };
 
@@ -146,13 +121,6 @@ int run_compare(const FilesFlags& flags) {
   for (const std::string& file : flags.files)
     circuits.push_back({file, open_circuit(file, flags.reading)});
   print(flags.common.json ? comparison_json(circuits) : comparison_text(circuits));
-  return 0;
-}
-
-int run_paths(const FilesFlags& flags) {
-  need(flags.files.size() == 1, "plumb circuit paths needs the file of one circuit");
-  const EdgeCircuit circuit = open_circuit(flags.files.front(), flags.reading);
-  print(flags.common.json ? paths_json(circuit, flags.paths) : paths_text(circuit, flags.paths));
   return 0;
 }
 
@@ -172,6 +140,25 @@ int run_draw(const FilesFlags& flags) {
 }
 
 }  // namespace
+
+void offer_target(CLI::App& app, CircuitTarget& target) {
+  offer(app, "--to", "FILE",
+        "Where to; the name says the format: .json (plumb's), .safetensors, .graphml, .dot, .h5",
+        [&target](const std::string& text) { target.file = text; });
+  offer(app, "--format", "NAME",
+        "plumb, eap-ig, tensors, graphml, dot, neuronpedia, edge-pruning or hdf5 (by the name)",
+        [&target](const std::string& text) { target.format = parse_circuit_format(text); });
+  offer(app, "--scan", "MODEL", "The model's name in Neuronpedia's graph",
+        [&target](const std::string& text) { target.view.scan = text; });
+  offer(app, "--slug", "NAME", "The name of Neuronpedia's graph",
+        [&target](const std::string& text) { target.view.slug = text; });
+}
+
+void write(const EdgeCircuit& circuit, const CircuitTarget& target) {
+  if (target.file.empty()) return;
+  const CircuitFormat format = target.format ? *target.format : format_of(target.file);
+  write_circuit(circuit, target.file, format, target.view);
+}
 
 void offer_reading(CLI::App& app, CircuitFlags& flags) {
   offer(app, "--kv-heads", "N",
@@ -264,21 +251,6 @@ Command circuit_compare_command() {
           }};
 }
 
-Command circuit_paths_command() {
-  return {"circuit paths", "Strongest paths of a circuit, and what all of them pass",
-          [](CLI::App& app, const std::string&) {
-            const auto flags = std::make_shared<FilesFlags>();
-            app.add_option("FILE", flags->files, "A circuit")->type_name("");
-            offer(app, "--count", "K", "Paths to list (10)", [flags](const std::string& text) {
-              flags->paths = whole("--count", text, 1, 10'000);
-            });
-            offer_reading(app, flags->reading);
-            offer_json(app, flags->common);
-            offer_quiet(app, flags->common);
-            return [flags] { return run_paths(*flags); };
-          }};
-}
-
 Command circuit_draw_command() {
   return {"circuit draw", "Draw a circuit with Graphviz",
           [](CLI::App& app, const std::string&) {
@@ -296,7 +268,8 @@ Command circuit_draw_command() {
 
 std::vector<Command> circuit_commands() {
   return {circuit_compare_command(), circuit_convert_command(), circuit_draw_command(),
-          circuit_evaluate_command(), circuit_paths_command(),  circuit_prune_command()};
+          circuit_evaluate_command(), circuit_paths_command(),  circuit_prune_command(),
+          circuit_search_command()};
 }
 
 }  // namespace plumb::app

@@ -52,7 +52,7 @@ int run_evaluate(EvaluateFlags flags, const std::string& command_line) {
   check(flags);
   EvaluationOptions& options = flags.options.evaluation;
   options.prune = !flags.keep;
-  if (!flags.metric.empty()) options.run.metric = parse_metric(flags.metric);
+  if (!flags.metric.empty()) options.run.metric = parse_metric(flags.metric, vector_from);
   if (!flags.outside.empty() && flags.outside != "patching")
     options.run.outside = parse_replacement(flags.outside, flags.common.seed);
   flags.options.seed = flags.common.seed;
@@ -119,7 +119,8 @@ Command circuit_evaluate_command() {
               [flags](const std::string& text) { flags->outside = text; });
         offer(app, "--metric", "NAME",
               "logit_diff, log_prob, prob, prob_diff, rank, kl, reverse_kl, js, loss or "
-              "loss@POSITIONS (logit_diff)",
+              "loss@POSITIONS; sink:LAYER[.HEAD], attention:SITE; norm:SITE or projection:SITE:FILE "
+              "of the stream (logit_diff)",
               [flags](const std::string& text) { flags->metric = text; });
         app.add_flag("--curve", flags->curve,
                      "The circuit's scores in both orders: faithfulness by fraction of edges, CPR "

@@ -183,7 +183,7 @@ int dispatch(const Arguments& arguments, const std::string& command_line) {
   if (ordered.empty()) refuse("no command given; plumb --help lists them");
   const std::string name = ordered.front();
   ordered.erase(ordered.begin());
-  if (name != "patch" && Ranks::started() > 1) {
+  if (name != "patch" && name != "attribute" && Ranks::started() > 1) {
     refuse(fmt::format("plumb {} does not share its work among processes; run it without mpirun",
                        name));
   }

@@ -1,22 +1,17 @@
 // plumb patch: activation and path patching sweeps.
 #include "plumb/patch.h"
 
-#include <fmt/format.h>
-
-#include <cstdio>
 #include <memory>
 
-#include "failure.h"
+#include "long_run.h"
 #include "output.h"
 #include "patch_flags.h"
 #include "plumb/error.h"
 #include "plumb/path_patch.h"
-#include "plumb/ranks.h"
 #include "plumb/report_archive.h"
 #include "plumb/report_json.h"
 #include "plumb/report_svg.h"
 #include "plumb/report_text.h"
-#include "plumb/tile_file.h"
 #include "shared.h"
 
 namespace plumb::app {
@@ -35,22 +30,6 @@ void check(const PatchFlags& flags) {
   if (flags.resume && flags.common.out.empty())
     throw Error(ErrorKind::bad_argument,
                 "plumb patch needs --out DIR to resume from; see plumb patch --help");
-}
-
-std::unique_ptr<TileFile> tile_file(const PatchFlags& flags) {
-  if (flags.common.out.empty()) return nullptr;
-  return std::make_unique<TileFile>(std::filesystem::path(flags.common.out) / "patch.tiles.h5",
-                                    flags.resume);
-}
-
-/// Says what is kept of an interrupted run. Returns the exit code.
-int tell_interrupted(const TileFile& tiles) {
-  std::fputs(fmt::format("plumb: interrupted; {} of {} tiles are in {}; the same call with "
-                         "--resume goes on\n",
-                         tiles.finished(), tiles.count(), tiles.path().string())
-                 .c_str(),
-             stderr);
-  return exit_code(ErrorKind::interrupted);
 }
 
 void give_out(const PatchFlags& flags, RunInfo& run, const Pairs& pairs,
@@ -90,7 +69,7 @@ int run_rank(const PatchFlags& flags, const std::string& command_line, Ranks& ra
   RunInfo run = start_run(chosen.model, "patch", command_line, common.seed);
   run.ranks = ranks.size();
   const Pairs pairs = read_pairs_of(flags.experiment, flags.bos, chosen);
-  const std::unique_ptr<TileFile> tiles = first ? tile_file(flags) : nullptr;
+  const std::unique_ptr<TileFile> tiles = first ? tile_file(common.out, "patch", flags.resume) : nullptr;
   PatchReport report;
   try {
     const Progress progress = show_progress(common.quiet || !first);
@@ -113,13 +92,7 @@ int run_rank(const PatchFlags& flags, const std::string& command_line, Ranks& ra
 }
 
 int run_patch(const PatchFlags& flags, const std::string& command_line) {
-  Ranks ranks;
-  try {
-    return run_rank(flags, command_line, ranks);
-  } catch (...) {
-    if (ranks.size() > 1) ranks.abort(tell_failure());
-    throw;
-  }
+  return run_ranks([&](Ranks& ranks) { return run_rank(flags, command_line, ranks); });
 }
 
 }  // namespace

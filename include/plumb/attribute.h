@@ -15,6 +15,7 @@
 #include "plumb/pairs.h"
 #include "plumb/patch.h"
 #include "plumb/progress.h"
+#include "plumb/tiles.h"
 
 namespace plumb {
 
@@ -87,6 +88,12 @@ struct EdgeAgreement {
   std::int64_t top = 0;
   double overlap = 0.0;  ///< share of the `top` edges of largest absolute score that both have
 };
+/// How far the strongest edges depend on the pairs (`top_stability` of circuits).
+struct EdgeStability {
+  std::int64_t top = 0;
+  int draws = 0;          ///< bootstrap samples of the pairs
+  Estimate overlap = {};  ///< Jaccard index of the top edges of a sample with those of all pairs
+};
 /// Scores, and what they were computed from.
 struct EdgeReport {
   EdgeOptions options = {};
@@ -101,6 +108,7 @@ struct EdgeReport {
   std::int64_t backwards = 0;    ///< the same, backwards
   std::optional<EdgeAgreement> agreement =
       {};  ///< with exact effects, where `check_edges` was asked
+  std::optional<EdgeStability> stability = {};  ///< where it was asked for
 };
 
 /// Scores every edge. What a head writes is `head_out`: where a norm follows attention's or the
@@ -117,13 +125,18 @@ struct EdgeReport {
 ///
 /// `exact` runs for each edge only what can differ from the clean run: the blocks behind the
 /// receiver, the positions from the first changed one on. `direct` runs each component once for
-/// each sender, all its receivers together.
+/// each sender, all its receivers together, of a head its queries, keys or values alone, and of an
+/// MLP the positions that the metric reads.
 ///
 /// Throws bad_argument where the pairs have no partners, the metric does not fit or has no gradient
 /// (rank, and custom ones that are computed without it); unsupported for clean_corrupted with a
 /// map, direct with a metric that reads a block, and direct or exact by position.
+///
+/// Tiles of `direct` and `exact` are kept, resumed and shared among ranks as those of `patch`, and
+/// keep to `LoadOptions::memory`; estimates are made in one go.
 EdgeReport edge_report(const Model& model, const Pairs& pairs, const Metric& metric = {},
-                       const EdgeOptions& options = {}, const Progress& progress = {});
+                       const EdgeOptions& options = {}, const Progress& progress = {},
+                       const Tiles& tiles = {});
 
 /// Its scores alone.
 EdgeScores attribute_edges(const Model& model, const Pairs& pairs, const Metric& metric = {},

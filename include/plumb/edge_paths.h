@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "plumb/edge_circuit.h"
+#include "plumb/edge_run.h"
 #include "plumb/progress.h"
 
 namespace plumb {
@@ -43,6 +44,7 @@ struct SearchOptions {
   double threshold = 0.01;  ///< an edge goes if the loss rises by less than this
   bool absolute = false;    ///< ... or moves by less
   std::function<bool(std::int64_t edge)> among = {};  ///< which edges are tried; all if empty
+  std::optional<EdgeEnds> ends = {};  ///< where edges end; at the logits if left out
 };
 /// ACDC (arXiv:2304.14997): from the circuit given, components from the logits back to the input,
 /// each edge into them is taken out and stays out if `loss` of what is left (smaller = more like

@@ -47,11 +47,20 @@ struct Evaluation {
   Estimate corrupt_mean = {};
   Estimate empty_mean = {};
   std::vector<CircuitValue> circuits = {};
-  std::int64_t evaluations = 0;  ///< token-layer evaluations made
+  std::int64_t evaluations = 0;  ///< token-layer evaluations made, as in `EdgeRuns`
+  std::int64_t plain_evaluations = 0;  ///< of these, those of the plain runs
+  /// Circuits asked for, complements too. One forward pass for each beside a clean and a corrupt
+  /// one are runs + 2; EAP-IG's package makes 2 runs + 2: each beside a corrupt one of its own.
+  std::int64_t runs = 0;
 };
 
+/// Without what lies on no path from the input to where the edges end: to the logits, where that is
+/// what a metric reads.
+EdgeCircuit pruned(EdgeCircuit circuit, const EdgeEnds& ends);
+
 /// A circuit with every edge is the model, and one without any is `empty`: these are not run again.
-/// Throws bad_argument as `run_edges` does, and where m(model) = m(none).
+/// Circuits are pruned towards what the metric reads. Throws as `run_edges` does, and bad_argument
+/// where m(model) = m(none).
 Evaluation evaluate(const Model& model, const std::vector<EdgeCircuit>& circuits,
                     const Pairs& pairs, const EvaluationOptions& options = {},
                     const Progress& progress = {});

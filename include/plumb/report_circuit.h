@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "plumb/edge_paths.h"
+#include "plumb/edge_search.h"
 #include "plumb/evaluate.h"
+#include "plumb/path_effects.h"
 #include "plumb/run_info.h"
 
 namespace plumb {
@@ -30,9 +32,18 @@ struct NamedCircuit {
 std::string comparison_text(const std::vector<NamedCircuit>& circuits);
 std::string comparison_json(const std::vector<NamedCircuit>& circuits);
 
-/// A circuit's size, bottlenecks, smallest cut and strongest paths.
-std::string paths_text(const EdgeCircuit& circuit, std::int64_t k);
-std::string paths_json(const EdgeCircuit& circuit, std::int64_t k);
+/// A circuit's size, bottlenecks, smallest cut and strongest paths; `effects`, where they were run,
+/// are those of the paths of `strongest_paths` of the pruned circuit.
+std::string paths_text(const EdgeCircuit& circuit, std::int64_t k,
+                       const PathEffects* effects = nullptr);
+std::string paths_json(const EdgeCircuit& circuit, std::int64_t k,
+                       const PathEffects* effects = nullptr);
+
+/// What a search found, and where it was written.
+std::string search_text(const CircuitSearch& found, const Metric& metric, double threshold,
+                        const std::string& file);
+std::string search_json(const CircuitSearch& found, const Metric& metric, double threshold,
+                        const std::string& file);
 
 /// What a circuit holds, and where it was written (empty = nowhere).
 std::string summary_text(const EdgeCircuit& circuit, const std::string& file);

@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "circuit/edge_nodes.h"
 #include "plumb/error.h"
+#include "plumb/evaluate.h"
 
 namespace plumb {
 namespace {
@@ -101,6 +103,10 @@ std::int64_t count_nodes(const EdgeCircuit& circuit) {
 
 // Senders stand in the order in which they write, so that one pass each way is enough.
 Reach reach_of(const EdgeCircuit& circuit) {
+  return reach_of(circuit, edge_ends(circuit.space, {}));
+}
+
+Reach reach_of(const EdgeCircuit& circuit, const EdgeEnds& ends) {
   const EdgeSpace& space = circuit.space;
   Reach reach{std::vector<std::uint8_t>(size(space.senders()), 0),
               std::vector<std::uint8_t>(size(space.senders()) + 1, 0)};
@@ -118,13 +124,12 @@ Reach reach_of(const EdgeCircuit& circuit) {
   reach.reaches.back() = 1;
   for (std::int64_t receiver = space.receivers() - 1; receiver >= 0; --receiver) {
     const auto [from, to] = fed_by(space, receiver);
-    const bool logits = receiver == space.receivers() - 1;
     const bool leads =
-        logits || std::any_of(reach.reaches.begin() + from, reach.reaches.begin() + to,
+        ends.read(receiver) || std::any_of(reach.reaches.begin() + from, reach.reaches.begin() + to,
                               [](std::uint8_t each) { return each != 0; });
     if (!leads) continue;
     const std::int64_t first = space.first_edge(receiver);
-    for (std::int64_t sender = 0; sender < space.seen_by(receiver); ++sender) {
+    for (std::int64_t sender = 0; sender < ends.seen_by(space, receiver); ++sender) {
       if (has(circuit, first + sender)) reach.reaches[size(sender)] = 1;
     }
   }
@@ -132,18 +137,24 @@ Reach reach_of(const EdgeCircuit& circuit) {
 }
 
 EdgeCircuit pruned(EdgeCircuit circuit) {
+  const EdgeEnds ends = edge_ends(circuit.space, {});
+  return pruned(std::move(circuit), ends);
+}
+
+EdgeCircuit pruned(EdgeCircuit circuit, const EdgeEnds& ends) {
   const EdgeSpace& space = circuit.space;
-  const Reach reach = reach_of(circuit);
+  const Reach reach = reach_of(circuit, ends);
   const auto alive = [&](std::int64_t sender) {
     return reach.reached[size(sender)] != 0 && reach.reaches[size(sender)] != 0;
   };
   for (std::int64_t receiver = 0; receiver < space.receivers(); ++receiver) {
     const auto [from, to] = fed_by(space, receiver);
-    bool kept = receiver == space.receivers() - 1;
+    bool kept = ends.read(receiver);
     for (std::int64_t sender = from; sender < to; ++sender) kept = kept || alive(sender);
     const std::int64_t first = space.first_edge(receiver);
     for (std::int64_t sender = 0; sender < space.seen_by(receiver); ++sender) {
-      if (!kept || !alive(sender)) circuit.in[size(first + sender)] = 0;
+      if (!kept || !alive(sender) || sender >= ends.seen_by(space, receiver))
+        circuit.in[size(first + sender)] = 0;
     }
   }
   return circuit;

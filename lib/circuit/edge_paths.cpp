@@ -11,6 +11,7 @@
 
 #include "circuit/edge_nodes.h"
 #include "plumb/error.h"
+#include "plumb/evaluate.h"
 
 namespace plumb {
 namespace {
@@ -266,14 +267,15 @@ EdgeCircuit search_edges(EdgeCircuit circuit, const std::function<double(const E
   check(circuit);
   if (!loss) throw Error(ErrorKind::bad_argument, "a search needs the loss it goes by");
   const EdgeSpace space = circuit.space;
+  const EdgeEnds ends = options.ends ? *options.ends : edge_ends(space, {});
   double now = loss(circuit);
   const std::int64_t all = space.receivers();
   for (std::int64_t receiver = all - 1; receiver >= 0; --receiver) {
     if (progress)
       progress("searching edges", static_cast<double>(all - 1 - receiver) / static_cast<double>(all));
     // A component that nothing leaves any more does nothing: its own edges go untried.
-    if (receiver + 1 < all) {
-      const Reach reach = reach_of(circuit);
+    if (!ends.read(receiver)) {
+      const Reach reach = reach_of(circuit, ends);
       const auto [from, to] = fed_by(space, receiver);
       if (std::none_of(reach.reaches.begin() + from, reach.reaches.begin() + to,
                        [](std::uint8_t each) { return each != 0; })) {
@@ -282,7 +284,7 @@ EdgeCircuit search_edges(EdgeCircuit circuit, const std::function<double(const E
         continue;
       }
     }
-    for (std::int64_t sender = space.seen_by(receiver) - 1; sender >= 0; --sender) {
+    for (std::int64_t sender = ends.seen_by(space, receiver) - 1; sender >= 0; --sender) {
       const std::int64_t edge = space.first_edge(receiver) + sender;
       if (!has(circuit, edge) || (options.among && !options.among(edge))) continue;
       circuit.in[size(edge)] = 0;
@@ -295,7 +297,7 @@ EdgeCircuit search_edges(EdgeCircuit circuit, const std::function<double(const E
       }
     }
   }
-  return pruned(std::move(circuit));
+  return pruned(std::move(circuit), ends);
 }
 
 }  // namespace plumb

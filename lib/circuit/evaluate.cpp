@@ -81,7 +81,8 @@ std::vector<at::Tensor> values_of(const Model& model, const EdgeSpace& space,
   return values;
 }
 
-Evaluation plain_of(const EdgeRuns& runs, const Pairs& pairs, const EvaluationOptions& options) {
+Evaluation plain_of(const EdgeRuns& runs, const Pairs& pairs, const EvaluationOptions& options,
+                    std::int64_t asked) {
   return {.options = options,
           .paired = pairs.paired,
           .clean = runs.clean,
@@ -90,7 +91,9 @@ Evaluation plain_of(const EdgeRuns& runs, const Pairs& pairs, const EvaluationOp
           .clean_mean = bootstrap(runs.clean),
           .corrupt_mean = bootstrap(runs.corrupt),
           .empty_mean = bootstrap(runs.empty),
-          .evaluations = runs.evaluations};
+          .evaluations = runs.evaluations,
+          .plain_evaluations = runs.plain_evaluations,
+          .runs = asked};
 }
 
 CircuitValue value_of(const EdgeCircuit& circuit, const at::Tensor& each, const Yardstick& yardstick) {
@@ -104,7 +107,7 @@ CircuitValue value_of(const EdgeCircuit& circuit, const at::Tensor& each, const 
 
 EdgeCircuit made_ready(const EdgeCircuit& circuit, const EvaluationOptions& options) {
   check(circuit);
-  return options.prune ? pruned(circuit) : circuit;
+  return options.prune ? pruned(circuit, edge_ends(circuit.space, options.run.metric)) : circuit;
 }
 
 // By trapezoids over the fractions; `of` gives the height, a number or one for each sample.
@@ -196,7 +199,7 @@ Evaluation evaluate(const Model& model, const std::vector<EdgeCircuit>& circuits
   const auto values =
       values_of(model, circuits.front().space, masks, pairs, options.run, progress, runs);
   const Yardstick yardstick(runs, options.run.metric);
-  Evaluation made = plain_of(runs, pairs, options);
+  Evaluation made = plain_of(runs, pairs, options, std::ssize(masks));
   for (std::size_t i = 0; i < ready.size(); ++i) {
     made.circuits.push_back(value_of(ready[i], values[i], yardstick));
     if (options.complements) made.circuits.back().completeness = yardstick(values[ready.size() + i]);
@@ -227,7 +230,7 @@ CurveReport evaluate_curve(const Model& model, const EdgeCircuit& scored, const 
   const auto values =
       values_of(model, scored.space, masks, pairs, options.evaluation.run, progress, runs);
   const Yardstick yardstick(runs, options.evaluation.run.metric);
-  CurveReport made{.plain = plain_of(runs, pairs, options.evaluation)};
+  CurveReport made{.plain = plain_of(runs, pairs, options.evaluation, std::ssize(masks))};
   std::size_t at = 0;
   for (Curve& curve : curves) {
     for (CurvePoint& point : curve.points) {

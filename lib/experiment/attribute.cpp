@@ -5,16 +5,13 @@
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
 #include <mutex>
-#include <numeric>
 #include <vector>
 
 #include "core/parallel.h"
 #include "experiment/attribute_report.h"
-#include "experiment/edge_effects.h"
 #include "experiment/edge_samples.h"
+#include "experiment/edge_tiles.h"
 #include "model/tiling.h"
 #include "plumb/error.h"
 
@@ -132,54 +129,6 @@ void add_up(EdgeReport& report, const std::vector<EdgeTile>& tiles, std::int64_t
 
 namespace {
 
-// One tile of pairs after another, the jobs of each shared among threads.
-void evaluate(EdgeReport& report, const Model& model, const Pairs& pairs,
-              const Progress& progress) {
-  const EdgeSpace& space = report.scores.space;
-  std::vector<std::int64_t> edges = report.options.only;
-  if (edges.empty()) {
-    edges.resize(static_cast<std::size_t>(space.edges()));
-    std::iota(edges.begin(), edges.end(), 0);
-  }
-  std::ranges::sort(edges);
-  edges.erase(std::unique(edges.begin(), edges.end()), edges.end());
-  const auto count = static_cast<std::int64_t>(edges.size());
-  const Tiling tiling(pairs.count(), pairs.length(), false);
-  const std::vector<EffectJob> jobs = effect_jobs(space, edges, tiling.size() * pairs.length());
-  std::vector<EdgeTile> tiles;
-  std::mutex lock;
-  std::size_t done = 0;
-  for (std::int64_t index = 0; index < tiling.count(); ++index) {
-    const std::int64_t first = tiling.first(index);
-    const EdgeEffects effects(
-        model, some_of(pairs, first, tiling.sequences(index)), first, report.metric,
-        report.options.method == EdgeMethod::exact ? EdgeEffects::Behind::recomputed
-                                                   : EdgeEffects::Behind::frozen);
-    at::Tensor found = at::zeros({count, tiling.sequences(index)}, at::kDouble);
-    std::int64_t evaluations = effects.evaluations();
-    parallel_pieces(static_cast<std::int64_t>(jobs.size()), model.threads(), [&](std::int64_t i) {
-      const EffectJob& job = jobs[static_cast<std::size_t>(i)];
-      std::int64_t made = 0;
-      const at::Tensor values = effects.effects(job, made);
-      const std::lock_guard guard(lock);
-      for (std::size_t item = 0; item < job.items.size(); ++item)
-        found[job.items[item].place].copy_(values[static_cast<std::int64_t>(item)]);
-      evaluations += made;
-      ++done;
-      if (progress)
-        progress("patching edges", static_cast<double>(done) / static_cast<double>(jobs.size()) /
-                                       static_cast<double>(tiling.count()));
-    });
-    at::Tensor all = at::full({tiling.sequences(index), space.edges()}, std::nan(""), at::kDouble);
-    all.index_copy_(1, at::tensor(edges, at::kLong), found.t().contiguous());
-    tiles.push_back({.sums = report.options.each ? all : all.sum(0, true),
-                     .clean = effects.clean(),
-                     .corrupt = effects.corrupt(),
-                     .evaluations = evaluations});
-  }
-  add_up(report, tiles, pairs.count());
-}
-
 // Tiles of pairs, shared among threads.
 void estimate(EdgeReport& report, const Model& model, const Pairs& pairs,
               const Progress& progress) {
@@ -208,14 +157,14 @@ void estimate(EdgeReport& report, const Model& model, const Pairs& pairs,
 }  // namespace
 
 EdgeReport edge_report(const Model& model, const Pairs& pairs, const Metric& metric,
-                       const EdgeOptions& options, const Progress& progress) {
+                       const EdgeOptions& options, const Progress& progress, const Tiles& tiles) {
   check_edge_options(model, pairs, metric, options);
   EdgeReport report{.options = options, .metric = metric};
   report.scores.space = EdgeSpace(model.config());
   if (is_estimate(options.method)) {
     estimate(report, model, pairs, progress);
   } else {
-    evaluate(report, model, pairs, progress);
+    add_up(report, effect_tiles(report, model, pairs, progress, tiles), pairs.count());
   }
   report.scores.method = to_string(options.method);
   report.scores.convention = edge_convention(pairs, metric, options);

@@ -8,31 +8,14 @@
 #include <utility>
 
 #include "core/precision.h"
-#include "model/attention.h"
-#include "model/pass.h"
-#include "model/tap.h"
 
 namespace plumb {
 
-// b: pairs, T: positions, n: senders of a job, m: items of it, T': positions from the first that
-// differs.
+// b: pairs, T: positions, n: senders of a job, m: items of it, P: positions that it looks at.
 
 namespace {
 
-// Positions run at once: more cost memory, fewer pack the weights too often.
-constexpr std::int64_t rows_at_once = 1024;
-
 std::size_t at_layer(int layer) { return static_cast<std::size_t>(layer); }
-
-Part input_of(EdgeReceiver::Kind kind) {
-  if (kind == EdgeReceiver::Kind::q) return Part::q_in;
-  return kind == EdgeReceiver::Kind::k ? Part::k_in : Part::v_in;
-}
-
-Part value_of(EdgeReceiver::Kind kind) {
-  if (kind == EdgeReceiver::Kind::q) return Part::q;
-  return kind == EdgeReceiver::Kind::k ? Part::k : Part::v;
-}
 
 // [b, ...] to [b n, ...], each n times.
 at::Tensor spread(const at::Tensor& value, std::int64_t n) { return value.repeat_interleave(n, 0); }
@@ -51,7 +34,7 @@ std::int64_t first_change(const SenderChange& change) {
 }  // namespace
 
 std::vector<EffectJob> effect_jobs(const EdgeSpace& space, const std::vector<std::int64_t>& edges,
-                                   std::int64_t rows) {
+                                   const std::function<std::int64_t(EdgeReceiver::Kind)>& rows) {
   // Receivers of one kind in one layer share what their senders change.
   std::map<std::pair<int, EdgeReceiver::Kind>, std::map<std::int64_t, std::vector<EffectJob::Item>>>
       groups;
@@ -61,11 +44,14 @@ std::vector<EffectJob> effect_jobs(const EdgeSpace& space, const std::vector<std
     groups[{receiver.layer, receiver.kind}][ends.sender].push_back(
         {.head = receiver.head, .place = static_cast<std::int64_t>(place)});
   }
-  const auto most = static_cast<std::size_t>(std::max<std::int64_t>(1, rows_at_once / rows));
   std::vector<EffectJob> jobs;
   for (const auto& [where, senders] : groups) {
+    const auto most =
+        static_cast<std::size_t>(std::max<std::int64_t>(1, rows_at_once / rows(where.second)));
     EffectJob job{.kind = where.second, .layer = where.first};
     const auto end = [&] {
+      // By head: what heads write is made head by head.
+      std::ranges::stable_sort(job.items, {}, &EffectJob::Item::head);
       if (!job.senders.empty()) jobs.push_back(job);
       job.senders.clear();
       job.items.clear();
@@ -97,84 +83,45 @@ EdgeEffects::EdgeEffects(const Model& model, const Pairs& pairs, std::int64_t fi
   from_ = first_change(plain_.change);
 }
 
-// What the senders change, [b, n, T, d_model].
-at::Tensor EdgeEffects::changes(const EffectJob& job) const {
+// [N, any] at every position of the tile to [b, P, any] at the positions that a job looks at.
+at::Tensor EdgeEffects::looked_at(const at::Tensor& rows, Where where) const {
+  const at::Tensor all = rows.view({plain_.change.sequences, plain_.change.length, rows.size(1)});
+  switch (where) {
+    case Where::all: return all;
+    case Where::changed: return all.narrow(1, from_, all.size(1) - from_);
+    case Where::read: return metric_.at_reads(all, Which::clean);
+  }
+  return all;
+}
+
+// What the senders change, [b, n, P, d_model].
+at::Tensor EdgeEffects::changes(const EffectJob& job, Where where) const {
   const SenderChange& change = plain_.change;
   std::vector<at::Tensor> made;
   for (const std::int64_t index : job.senders) {
     const EdgeSender sender = space_.sender(index);
-    at::Tensor rows = change.input;
-    if (sender.kind == EdgeSender::Kind::mlp) rows = change.mlp[at_layer(sender.layer)];
-    if (sender.kind == EdgeSender::Kind::head) {
-      rows = change.z[at_layer(sender.layer)]
-                 .select(1, sender.head)
-                 .matmul(writing_weights(model_.model(), sender.layer).select(0, sender.head));
+    switch (sender.kind) {
+      case EdgeSender::Kind::input: made.push_back(looked_at(change.input, where)); break;
+      case EdgeSender::Kind::mlp:
+        made.push_back(looked_at(change.mlp[at_layer(sender.layer)], where));
+        break;
+      case EdgeSender::Kind::head:
+        made.push_back(
+            looked_at(change.z[at_layer(sender.layer)].select(1, sender.head), where)
+                .matmul(writing_weights(model_.model(), sender.layer).select(0, sender.head)));
+        break;
     }
-    made.push_back(rows.view({change.sequences, change.length, config().d_model}));
   }
   return at::stack(made, 1);
 }
 
-// The attention of n runs for each pair in which all heads' queries, keys or values read the
-// change. A head depends on no other's: what it makes is what it would make if it alone read it.
-Cache EdgeEffects::attention(const EffectJob& job, const at::Tensor& change,
-                             std::vector<Record> records, std::int64_t& evaluations) const {
-  const std::int64_t n = change.size(1);
-  const at::Tensor stream = spread(plain_.trunk.resid_pre[at_layer(job.layer)], n);
-  const TileModel model(model_.model(), stream.size(0), stream.size(1));
-  const Plan plan{
-      .record = std::move(records),
-      .interventions = {{{input_of(job.kind), job.layer}, {}, Add{change.flatten(0, 1)}}}};
-  const DecoderInputs inputs = model.inputs(plan);
-  const Tile tile = model.tile();
-  Tap tap(plan, tile, stream.size(0));
-  Pass pass(inputs, tap);
-  Attention attention(pass);
-  attention(job.layer, stream);
-  evaluations += stream.size(0) * stream.size(1);
-  return tap.take();
-}
-
-// What attention adds to the stream in items of the job less what it adds in the clean run, [b, m,
-// positions of z, d_model]. z [b, n, positions, H, d_head] has all heads changed.
-at::Tensor EdgeEffects::head_writes(const EffectJob& job, const at::Tensor& z, std::size_t first,
-                                    std::size_t count) const {
-  const int group = job.kind == EdgeReceiver::Kind::q ? 1 : config().heads / config().kv_heads;
-  const bool bare = config().norm_place == NormPlace::before;
-  const at::Tensor weights = bare ? writing_weights(model_.model(), job.layer) : at::Tensor();
-  const at::Tensor clean = z.select(1, z.size(1) - 1);
-  std::vector<at::Tensor> made;
-  for (std::size_t i = first; i < first + count; ++i) {
-    const EffectJob::Item& item = job.items[i];
-    const auto head = std::int64_t{item.head} * group;
-    const at::Tensor own = z.select(1, static_cast<std::int64_t>(item.sender));
-    if (bare) {
-      const at::Tensor change =
-          widened(own.narrow(2, head, group)) - widened(clean.narrow(2, head, group));
-      made.push_back(change.flatten(2).matmul(weights.narrow(0, head, group).flatten(0, 1)));
-      continue;
-    }
-    at::Tensor whole = clean.clone();
-    whole.narrow(2, head, group).copy_(own.narrow(2, head, group));
-    const auto written = [&](const at::Tensor& of) {
-      return widened(follower_->attn_out(job.layer, of.flatten(0, 1)))
-          .view({of.size(0), of.size(1), config().d_model});
-    };
-    made.push_back(written(whole) - written(clean));
-  }
-  return at::stack(made, 1);
-}
-
-// What the MLP writes when it reads the changes [b, n, positions from the first, d_model], less
-// what it writes.
-at::Tensor EdgeEffects::mlp_writes(int layer, const at::Tensor& change,
+// What the MLP writes when it reads the changes [b, n, P, d_model], less what it writes.
+at::Tensor EdgeEffects::mlp_writes(int layer, const at::Tensor& change, Where where,
                                    std::int64_t& evaluations) const {
   const std::int64_t d = config().d_model;
   const at::Tensor& whole = config().parallel ? plain_.trunk.resid_pre[at_layer(layer)]
                                               : plain_.trunk.resid_mid[at_layer(layer)];
-  const at::Tensor stream = change.size(2) == whole.size(1) - from_
-                                ? whole.narrow(1, from_, change.size(2))
-                                : metric_.at_reads(whole, Which::clean);
+  const at::Tensor stream = looked_at(whole.flatten(0, 1), where);
   const at::Tensor plain = stream.unsqueeze(1);
   const at::Tensor changed = (plain + change.to(plain.scalar_type())).reshape({-1, d});
   evaluations += changed.size(0) + stream.size(0) * stream.size(1);
@@ -223,96 +170,26 @@ at::Tensor EdgeEffects::metric_of_edits(int layer, std::vector<Intervention> edi
   return metric_.values_of_site(cache.at(site_->site), Which::clean, n);
 }
 
-at::Tensor EdgeEffects::by_heads(const EffectJob& job, const at::Tensor& change,
-                                 std::int64_t& evaluations) const {
-  const Site site{Part::z, job.layer};
-  at::Tensor z = attention(job, change, {Record(site)}, evaluations).at(site);
-  z = z.view({pairs_.count(), -1, z.size(1), z.size(2), z.size(3)});
-  // The clean run's own stands last.
-  z = at::cat({z, plain_.z[at_layer(job.layer)].unsqueeze(1)}, 1);
-  const bool frozen = behind_ == Behind::frozen;
-  z = frozen ? metric_.at_reads(z.transpose(1, 2).flatten(2), Which::clean)
-                   .view({z.size(0), reads_.size(1), z.size(1), z.size(3), z.size(4)})
-                   .transpose(1, 2)
-             : z.narrow(2, from_, z.size(2) - from_);
-  const at::Tensor& mid = plain_.trunk.resid_mid[at_layer(job.layer)];
-  const auto at_once =
-      static_cast<std::size_t>(std::max<std::int64_t>(1, rows_at_once / (z.size(0) * z.size(2))));
-  std::vector<at::Tensor> values;
-  for (std::size_t first = 0; first < job.items.size(); first += at_once) {
-    const std::size_t count = std::min(at_once, job.items.size() - first);
-    const at::Tensor written = head_writes(job, z, first, count);
-    if (frozen) {
-      values.push_back(metric_at_reads(written));
-      continue;
-    }
-    const at::Tensor plain = mid.narrow(1, from_, written.size(2)).unsqueeze(1);
-    const at::Tensor changed = plain + written.to(plain.scalar_type());
-    at::Tensor mlp;
-    if (config().parallel) {
-      mlp =
-          plain_.trunk.mlp_out[at_layer(job.layer)].narrow(1, from_, written.size(2)).unsqueeze(1);
-    } else {
-      mlp = follower_->mlp_out(job.layer, changed.reshape({-1, config().d_model}))
-                .view(changed.sizes());
-      evaluations += changed.numel() / config().d_model;
-    }
-    values.push_back(metric_of(job.layer + 1, changed + mlp, evaluations));
-  }
-  return at::cat(values, 1);
-}
-
-at::Tensor EdgeEffects::by_heads_in_read_block(const EffectJob& job, const at::Tensor& change,
-                                               std::int64_t& evaluations) const {
-  std::vector<Part> parts = {value_of(job.kind)};
-  if (job.kind == EdgeReceiver::Kind::q && config().gated_attention) parts.push_back(Part::z_gate);
-  std::vector<Record> records;
-  for (const Part part : parts) records.emplace_back(Site{part, job.layer});
-  const Cache cache = attention(job, change, records, evaluations);
-  std::vector<at::Tensor> values;
-  for (const EffectJob::Item& item : job.items) {
-    std::vector<Intervention> edits;
-    for (const Part part : parts) {
-      const Site site{part, job.layer};
-      const at::Tensor all = cache.at(site);
-      const at::Tensor own = all.view({pairs_.count(), -1, all.size(1), all.size(2), all.size(3)})
-                                 .select(1, static_cast<std::int64_t>(item.sender))
-                                 .narrow(2, item.head, 1);
-      edits.push_back({site, {.heads = {item.head}}, Put{own}});
-    }
-    values.push_back(metric_of_edits(job.layer, std::move(edits), 1, evaluations));
-  }
-  return at::cat(values, 1);
-}
-
-at::Tensor EdgeEffects::by_mlp(const EffectJob& job, const at::Tensor& change,
-                               std::int64_t& evaluations) const {
+at::Tensor EdgeEffects::by_mlp(const EffectJob& job, std::int64_t& evaluations) const {
   if (reads_here(job.layer)) {
+    const at::Tensor change = changes(job, Where::all);
     return metric_of_edits(job.layer, {{{Part::mlp_in, job.layer}, {}, Add{change.flatten(0, 1)}}},
                            change.size(1), evaluations);
   }
-  const std::int64_t live = change.size(2) - from_;
-  if (behind_ == Behind::frozen) {
-    const at::Tensor at_reads =
-        metric_.at_reads(change.transpose(1, 2).flatten(2), Which::clean)
-            .view({change.size(0), reads_.size(1), change.size(1), change.size(3)})
-            .transpose(1, 2);
-    return metric_at_reads(mlp_writes(job.layer, at_reads, evaluations));
-  }
-  const at::Tensor written = mlp_writes(job.layer, change.narrow(2, from_, live), evaluations);
-  const at::Tensor plain =
-      plain_.trunk.resid_pre[at_layer(job.layer) + 1].narrow(1, from_, live).unsqueeze(1);
+  const Where where =
+      behind_ == Behind::frozen ? Where::read : Where::changed;
+  const at::Tensor written =
+      mlp_writes(job.layer, changes(job, where), where, evaluations);
+  if (behind_ == Behind::frozen) return metric_at_reads(written);
+  const at::Tensor plain = plain_.trunk.resid_pre[at_layer(job.layer) + 1]
+                               .narrow(1, from_, written.size(2))
+                               .unsqueeze(1);
   return metric_of(job.layer + 1, plain + written.to(plain.scalar_type()), evaluations);
 }
 
-at::Tensor EdgeEffects::by_read_out(const EffectJob& job, const at::Tensor& change,
-                                    std::int64_t& evaluations) const {
-  if (!site_) {
-    return metric_at_reads(
-        metric_.at_reads(change.transpose(1, 2).flatten(2), Which::clean)
-            .view({change.size(0), reads_.size(1), change.size(1), change.size(3)})
-            .transpose(1, 2));
-  }
+at::Tensor EdgeEffects::by_read_out(const EffectJob& job, std::int64_t& evaluations) const {
+  if (!site_) return metric_at_reads(changes(job, Where::read));
+  const at::Tensor change = changes(job, Where::all);
   at::Tensor values = metric_of_edits(
       site_->site.layer, {{stream_read_by(site_->site), {}, Add{change.flatten(0, 1)}}},
       change.size(1), evaluations);
@@ -334,15 +211,14 @@ at::Tensor EdgeEffects::effects(const EffectJob& job, std::int64_t& evaluations)
   const bool before_mlp = job.kind == EdgeReceiver::Kind::mlp && reads_here(job.layer) &&
                           (site_->site.part == Part::mlp_in || site_->site.part == Part::ln2_scale);
   if (unread || no_edges || before_mlp) return at::zeros({items, pairs_.count()}, at::kDouble);
-  const at::Tensor change = changes(job);
   at::Tensor values;
   if (job.kind == EdgeReceiver::Kind::logits) {
-    values = by_read_out(job, change, evaluations);
+    values = by_read_out(job, evaluations);
   } else if (job.kind == EdgeReceiver::Kind::mlp) {
-    values = by_mlp(job, change, evaluations);
+    values = by_mlp(job, evaluations);
   } else {
-    values = reads_here(job.layer) ? by_heads_in_read_block(job, change, evaluations)
-                                   : by_heads(job, change, evaluations);
+    values = reads_here(job.layer) ? by_heads_in_read_block(job, evaluations)
+                                   : by_heads(job, evaluations);
   }
   return plain_.clean.unsqueeze(0) - values.cpu().t();
 }

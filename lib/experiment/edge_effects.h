@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -28,9 +29,13 @@ struct EffectJob {
   std::vector<Item> items = {};
 };
 
-/// Cuts the edges, rising, into jobs over tiles of `rows` positions: a function of these alone.
+/// Positions run at once: more cost memory, fewer pack the weights too often.
+inline constexpr std::int64_t rows_at_once = 1024;
+
+/// Cuts the edges, rising, into jobs, a sender of which is run at `rows` positions: a function of
+/// these alone. A job's items stand by their receivers' heads.
 std::vector<EffectJob> effect_jobs(const EdgeSpace& space, const std::vector<std::int64_t>& edges,
-                                   std::int64_t rows);
+                                   const std::function<std::int64_t(EdgeReceiver::Kind)>& rows);
 
 /// Safe to use from many threads once it is made.
 class EdgeEffects {
@@ -54,27 +59,28 @@ class EdgeEffects {
   at::Tensor effects(const EffectJob& job, std::int64_t& evaluations) const;
 
  private:
-  struct Changed;
+  /// Those that a job looks at: all, those from the first on at which anything differs, or those
+  /// that the metric reads.
+  enum class Where { all, changed, read };
   const ModelConfig& config() const { return model_.config(); }
   bool reads_here(int layer) const { return site_ && site_->site.layer == layer; }
-  at::Tensor changes(const EffectJob& job) const;
+  at::Tensor looked_at(const at::Tensor& rows, Where where) const;
+  at::Tensor changes(const EffectJob& job, Where where) const;
   Cache attention(const EffectJob& job, const at::Tensor& change, std::vector<Record> records,
                   std::int64_t& evaluations) const;
-  at::Tensor head_writes(const EffectJob& job, const at::Tensor& z, std::size_t first,
-                         std::size_t count) const;
-  at::Tensor mlp_writes(int layer, const at::Tensor& change, std::int64_t& evaluations) const;
+  at::Tensor changed_z(const EffectJob& job, std::int64_t& evaluations) const;
+  at::Tensor head_writes(const EffectJob& job, const at::Tensor& z, const at::Tensor& clean,
+                         std::size_t first, std::size_t count) const;
+  at::Tensor mlp_writes(int layer, const at::Tensor& change, Where where,
+                        std::int64_t& evaluations) const;
   at::Tensor metric_of(int layer, const at::Tensor& stream, std::int64_t& evaluations) const;
   at::Tensor metric_at_reads(const at::Tensor& change) const;
   at::Tensor metric_of_edits(int layer, std::vector<Intervention> edits, std::int64_t n,
                              std::int64_t& evaluations) const;
-  at::Tensor by_heads(const EffectJob& job, const at::Tensor& change,
-                      std::int64_t& evaluations) const;
-  at::Tensor by_heads_in_read_block(const EffectJob& job, const at::Tensor& change,
-                                    std::int64_t& evaluations) const;
-  at::Tensor by_mlp(const EffectJob& job, const at::Tensor& change,
-                    std::int64_t& evaluations) const;
-  at::Tensor by_read_out(const EffectJob& job, const at::Tensor& change,
-                         std::int64_t& evaluations) const;
+  at::Tensor by_heads(const EffectJob& job, std::int64_t& evaluations) const;
+  at::Tensor by_heads_in_read_block(const EffectJob& job, std::int64_t& evaluations) const;
+  at::Tensor by_mlp(const EffectJob& job, std::int64_t& evaluations) const;
+  at::Tensor by_read_out(const EffectJob& job, std::int64_t& evaluations) const;
 
   TileModel model_;
   Pairs pairs_;

@@ -91,7 +91,8 @@ std::vector<Record> Outside::records() const {
   return records;
 }
 
-OutsideValues Outside::of_run(const Tokens& tokens, std::int64_t& evaluations) const {
+OutsideValues Outside::of_run(const Tokens& tokens, std::int64_t from,
+                              std::int64_t& evaluations) const {
   const ModelConfig& config = model_.config();
   Plan plan{.record = write_records(config), .logits = Logits::none};
   for (int layer = 0; layer < config.layers; ++layer) {
@@ -99,6 +100,12 @@ OutsideValues Outside::of_run(const Tokens& tokens, std::int64_t& evaluations) c
     plan.record.emplace_back(Site{Part::resid_mid, layer});
   }
   plan.record.emplace_back(Site{Part::resid_final});
+  Slice past;
+  for (std::int64_t t = 0; t < from; ++t) past.positions.push_back(t);
+  for (int layer = 0; layer < (from > 0 ? config.layers : 0); ++layer) {
+    plan.record.emplace_back(Site{Part::k, layer}, past);
+    plan.record.emplace_back(Site{Part::v, layer}, past);
+  }
   const Run made = run(model_, tokens, plan);
   evaluations += made.evaluations;
   OutsideValues values;
@@ -106,6 +113,9 @@ OutsideValues Outside::of_run(const Tokens& tokens, std::int64_t& evaluations) c
   for (int layer = 0; layer < config.layers; ++layer) {
     values.pre.push_back(made.cache.at({Part::resid_pre, layer}));
     values.mid.push_back(made.cache.at({Part::resid_mid, layer}));
+    if (from == 0) continue;
+    values.past_k.push_back(made.cache.at({Part::k, layer}));
+    values.past_v.push_back(made.cache.at({Part::v, layer}));
   }
   values.pre.push_back(made.cache.at({Part::resid_final}));
   return values;
@@ -179,17 +189,17 @@ void Outside::add_streams(OutsideValues& values, const Cache& clean) const {
 }
 
 OutsideValues Outside::values(std::int64_t first, std::int64_t count, const Cache& clean,
-                              std::int64_t& evaluations) const {
+                              std::int64_t from, std::int64_t& evaluations) const {
   using enum ReplacementKind;
   const ModelConfig& config = model_.config();
   if (replacement_.kind == other)
-    return of_run(some_tokens(pairs_.corrupt, first, count), evaluations);
+    return of_run(some_tokens(pairs_.corrupt, first, count), from, evaluations);
   if (replacement_.kind == resample) {
     const at::Tensor from = donors_.narrow(0, first, count);
     Tokens tokens = pairs_.clean;
     tokens.ids = tokens.ids.index_select(0, from);
     if (tokens.lengths.defined()) tokens.lengths = tokens.lengths.index_select(0, from);
-    return of_run(tokens, evaluations);
+    return of_run(tokens, 0, evaluations);
   }
   OutsideValues values;
   if (replacement_.kind == zero) {

@@ -17,6 +17,9 @@ struct OutsideValues {
   std::vector<at::Tensor> mlps = {};   ///< [layers]: [B, T, d_model]
   std::vector<at::Tensor> pre = {};    ///< [layers + 1]: the stream entering each block, and the last
   std::vector<at::Tensor> mid = {};    ///< [layers]: between attention and MLP
+  /// [layers]: keys and values [B, from, K, d_head] before the first position that is run
+  std::vector<at::Tensor> past_k = {};
+  std::vector<at::Tensor> past_v = {};
 };
 
 /// Whether heads' replacements are kept as z: what they write is then linear in it. Not so behind a
@@ -30,13 +33,14 @@ class Outside {
 
   /// What the plain clean run of a tile has to record.
   std::vector<Record> records() const;
-  /// `clean` is that run's cache. Adds the runs made to `evaluations`.
+  /// `clean` is that run's cache; `from` the first position that is run, 0 unless the values are
+  /// those of the corrupt run. Adds the runs made to `evaluations`.
   OutsideValues values(std::int64_t first, std::int64_t count, const Cache& clean,
-                       std::int64_t& evaluations) const;
+                       std::int64_t from, std::int64_t& evaluations) const;
   std::int64_t evaluations() const { return evaluations_; }  ///< of the means
 
  private:
-  OutsideValues of_run(const Tokens& tokens, std::int64_t& evaluations) const;
+  OutsideValues of_run(const Tokens& tokens, std::int64_t from, std::int64_t& evaluations) const;
   void add_streams(OutsideValues& values, const Cache& clean) const;
   void make_means();
 

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
-#include <optional>
 #include <string>
 
 #include "core/precision.h"
@@ -15,26 +13,19 @@
 
 namespace plumb {
 
-// B: sequences of the tile, T: positions, H: heads, K: key heads, d: d_model.
+// B: sequences of the tile, T: positions, N: live ones, H: heads, K: key heads, d: d_model. At read
+// positions, streams are packed as one sequence: [1, B P, d].
 
 namespace {
 
 std::size_t size(std::int64_t count) { return static_cast<std::size_t>(count); }
 
-// Which senders lead to the logits.
-std::vector<std::uint8_t> leading(const EdgeSpace& space, const std::vector<std::uint8_t>& mask) {
-  std::vector<std::uint8_t> leads(size(space.senders()), 0);
-  for (std::int64_t receiver = space.receivers() - 1; receiver >= 0; --receiver) {
-    const auto [from, to] = fed_by(space, receiver);
-    const bool logits = receiver == space.receivers() - 1;
-    if (!logits && std::none_of(leads.begin() + from, leads.begin() + to,
-                                [](std::uint8_t each) { return each != 0; }))
-      continue;
-    for (std::int64_t sender = 0; sender < space.seen_by(receiver); ++sender) {
-      if (mask[size(space.first_edge(receiver) + sender)] != 0) leads[size(sender)] = 1;
-    }
-  }
-  return leads;
+std::int64_t mlp_work(const ModelConfig& config, int layer) {
+  const std::int64_t d = config.d_model;
+  if (!is_sparse(config, layer)) return (config.gated_mlp ? 3 : 2) * d * config.d_mlp;
+  const Experts& experts = config.experts;
+  return 3 * d *
+         (std::int64_t{experts.per_token} * experts.width + std::int64_t{experts.shared_width});
 }
 
 }  // namespace
@@ -42,41 +33,49 @@ std::vector<std::uint8_t> leading(const EdgeSpace& space, const std::vector<std:
 // The way of one mask through the model.
 class EdgePass {
  public:
-  EdgePass(const EdgeRunner& runner, const std::vector<std::uint8_t>& mask)
+  EdgePass(const EdgeRunner& runner, const std::vector<std::uint8_t>& mask, EdgeWrites& writes,
+           int from, std::atomic<std::int64_t>& work)
       : model_(runner.model_),
         config_(model_.config()),
         space_(runner.space_),
+        ends_(runner.ends_),
         outside_(runner.outside_),
+        span_(runner.span_),
         mask_(mask),
-        leads_(leading(space_, mask)),
-        rows_(runner.inputs_, runner.input_),
+        leads_(runner.leads(mask)),
+        live_(runner.inputs_, runner.input_),
+        reader_(runner.at_reads_, runner.input_),
+        rows_(&live_),
         B_(runner.input_.size(0)),
-        T_(runner.input_.size(1)) {
-    const auto held = std::count(leads_.begin(), leads_.end(), std::uint8_t{1});
-    changes_ = at::empty({held, B_ * T_ * config_.d_model},
-                         runner.input_.options().dtype(sum_type(model_.dtype())));
-    if (leads_[0] != 0) keep(0, widened(runner.input_) - widened(outside_.input));
+        T_(runner.input_.size(1)),
+        b_(B_),
+        n_(span_.end - span_.from),
+        first_(std::min(from, ends_.depth - 1)),
+        work_(work),
+        rows_before_(writes.rows_before),
+        row_(writes.rows),
+        changes_(writes.changes) {
+    if (first_ == 0 && leads_[0] != 0)
+      keep(0, widened(here(runner.input_)) - widened(here(outside_.input)));
   }
 
   at::Tensor run() {
-    for (int layer = 0; layer < config_.layers; ++layer) {
-      // A parallel block's MLP reads what its attention reads: neither sees the other's write.
+    const int last = ends_.depth - 1;
+    for (int layer = first_; layer < last; ++layer) {
       attend(layer);
-      const std::int64_t writer = space_.index_of(EdgeSender{EdgeSender::Kind::mlp, layer, -1});
-      if (leads_[size(writer)] == 0) continue;
-      const std::int64_t reader = space_.index_of(EdgeReceiver{EdgeReceiver::Kind::mlp, layer, -1});
-      const at::Tensor in =
-          read({reader}, config_.parallel ? at(outside_.pre, layer) : at(outside_.mid, layer))
-              .streams[0];
-      keep(writer, widened(mlp(rows_.pass(), layer, in)) - widened(at(outside_.mlps, layer)));
+      add_mlp(layer);
     }
-    return read({space_.receivers() - 1}, outside_.pre.back()).streams[0];
+    if (span_.site) return read_site(last);
+    attend(last);
+    add_mlp(last);
+    const at::Tensor end = read({space_.receivers() - 1}, outside_.pre.back()).streams[0];
+    return end.view({B_, -1, config_.d_model});
   }
 
  private:
   // Streams of receivers; those that the same edges enter share one.
   struct Streams {
-    at::Tensor streams = {};  // [U, B, T, d]
+    at::Tensor streams = {};  // [U, B, N, d]
     std::vector<std::int64_t> which = {};
   };
 
@@ -84,35 +83,74 @@ class EdgePass {
     return list[size(layer)];
   }
 
-  // [B, T, d] of the next sender.
+  // Of a value that broadcasts to [B, T, ...], the positions that are run: [B, N, ...], or packed
+  // where the metric is read.
+  at::Tensor here(const at::Tensor& value) const {
+    std::vector<std::int64_t> shape = value.sizes().vec();
+    shape[0] = B_;
+    shape[1] = T_;
+    const at::Tensor whole = value.expand(shape);
+    if (rows_ == &live_) return whole.narrow(1, span_.from, n_);
+    std::vector<std::int64_t> index = {B_, n_ / B_};
+    index.resize(shape.size(), 1);
+    shape[1] = n_ / B_;
+    const at::Tensor read = whole.gather(1, span_.reads.view(index).expand(shape));
+    return read.reshape([&] {
+      std::vector<std::int64_t> packed = shape;
+      packed[0] = 1;
+      packed[1] = n_;
+      return packed;
+    }());
+  }
+
+  // From here on only what stands at read positions is run.
+  void go_to_reads() {
+    const std::int64_t P = span_.reads.size(1);
+    const std::int64_t d = config_.d_model;
+    const at::Tensor live = (span_.reads - span_.from).clamp_min(0);
+    const at::Tensor index =
+        (live + at::arange(B_, live.options()).unsqueeze(1) * n_).reshape({-1});
+    const std::int64_t rows = changes_.size(0);
+    at::Tensor at_reads =
+        changes_.view({rows, B_ * n_, d}).index_select(1, index);  // rows to come are overwritten
+    const at::Tensor past = (span_.reads < span_.from).reshape({1, -1, 1});
+    if (past.any().item<bool>()) at_reads.masked_fill_(past, 0.0);
+    changes_ = at_reads.view({rows, B_ * P * d});
+    rows_ = &reader_;
+    b_ = 1;
+    n_ = B_ * P;
+  }
+
+  // [b, n, d] of the next sender.
   void keep(std::int64_t sender, const at::Tensor& change) {
-    senders_.push_back(sender);
-    changes_[kept_++].copy_(change.expand({B_, T_, config_.d_model}).reshape({-1}));
+    changes_[row_[size(sender)]].copy_(change.expand({b_, n_, config_.d_model}).reshape({-1}));
   }
 
   Streams read(const std::vector<std::int64_t>& receivers, const at::Tensor& base) const {
     Streams made;
     std::map<std::string, std::int64_t> known;
     std::vector<double> weights;
+    std::int64_t held = 0;
+    for (const std::int64_t receiver : receivers)
+      held = std::max(held, rows_before_[size(ends_.seen_by(space_, receiver))]);
     for (const std::int64_t receiver : receivers) {
-      std::string row(size(kept_), 0);
-      const std::int64_t seen = space_.seen_by(receiver);
-      for (std::size_t i = 0; i < senders_.size(); ++i) {
-        if (senders_[i] < seen)
-          row[i] = mask_[size(space_.first_edge(receiver) + senders_[i])] != 0 ? '\1' : '\0';
+      std::string row(size(held), 0);
+      for (std::int64_t sender = 0; sender < ends_.seen_by(space_, receiver); ++sender) {
+        if (leads_[size(sender)] != 0 &&
+            mask_[size(space_.first_edge(receiver) + sender)] != 0)
+          row[size(row_[size(sender)])] = '\1';
       }
       const auto [place, fresh] = known.emplace(row, std::ssize(known));
       if (fresh) weights.insert(weights.end(), row.begin(), row.end());
       made.which.push_back(place->second);
     }
     const std::int64_t distinct = std::ssize(known);
-    const at::Tensor wide = widened(base).expand({B_, T_, config_.d_model});
-    at::Tensor streams = wide.unsqueeze(0).expand({distinct, B_, T_, config_.d_model});
-    if (kept_ > 0) {
-      const at::Tensor chosen = at::tensor(weights, at::kDouble)
-                                    .to(changes_.options())
-                                    .view({distinct, kept_});
-      streams = streams + at::mm(chosen, changes_.narrow(0, 0, kept_)).view(streams.sizes());
+    at::Tensor streams =
+        widened(here(base)).unsqueeze(0).expand({distinct, b_, n_, config_.d_model});
+    if (held > 0) {
+      const at::Tensor chosen =
+          at::tensor(weights, at::kDouble).to(changes_.options()).view({distinct, held});
+      streams = streams + at::mm(chosen, changes_.narrow(0, 0, held)).view(streams.sizes());
     }
     made.streams = streams.to(model_.dtype());
     return made;
@@ -126,11 +164,11 @@ class EdgePass {
     return whole.narrow(0, head * own / heads * config_.d_head, config_.d_head);
   }
 
-  // [B, T, heads d_head]: each head of its own stream; heads that are not read stay 0.
+  // [b, n, heads d_head]: each head of its own stream; heads that are not read stay 0.
   at::Tensor project(const at::Tensor& normed, const std::vector<std::int64_t>& which,
                      const std::vector<std::int64_t>& heads, std::int64_t count, Weight weight,
                      std::optional<Weight> bias, int layer) const {
-    at::Tensor made = at::zeros({B_, T_, count, config_.d_head}, normed.options());
+    at::Tensor made = at::zeros({b_, n_, count, config_.d_head}, normed.options());
     std::map<std::int64_t, std::vector<std::int64_t>> by_stream;
     for (std::size_t i = 0; i < heads.size(); ++i) by_stream[which[i]].push_back(heads[i]);
     for (const auto& [stream, own] : by_stream) {
@@ -146,64 +184,138 @@ class EdgePass {
                                                                          : at::cat(shifts));
       const auto number = std::ssize(own);
       made.index_copy_(2, at::tensor(own, at::kLong).to(normed.device()),
-                       out.view({B_, T_, number, config_.d_head}));
+                       out.view({b_, n_, number, config_.d_head}));
+      work_ += b_ * n_ * number * config_.d_head * config_.d_model;
     }
     return made.flatten(2);
+  }
+
+  // Heads that a block's attention is run for, and the key heads that they read.
+  struct Readers {
+    std::vector<std::int64_t> heads = {};
+    std::vector<std::int64_t> keys = {};
+  };
+  Readers readers(int layer, bool every) const {
+    const std::int64_t H = config_.heads;
+    const std::int64_t first = space_.index_of(EdgeSender{EdgeSender::Kind::head, layer, 0});
+    Readers made;
+    for (std::int64_t head = 0; head < H; ++head) {
+      if (!every && leads_[size(first + head)] == 0) continue;
+      made.heads.push_back(head);
+      const std::int64_t key = head * space_.kv_heads() / H;
+      if (made.keys.empty() || made.keys.back() != key) made.keys.push_back(key);
+    }
+    return made;
+  }
+
+  // What the heads read as queries, keys or values, normalised.
+  Streams normed(int layer, EdgeReceiver::Kind kind, const std::vector<std::int64_t>& heads) {
+    std::vector<std::int64_t> receivers;
+    for (const std::int64_t head : heads)
+      receivers.push_back(space_.index_of(EdgeReceiver{kind, layer, static_cast<int>(head)}));
+    Streams in = read(receivers, at(outside_.pre, layer));
+    in.streams = rows_->attention()
+                     .read(layer, in.streams.flatten(0, 1), Part::q_in, true)
+                     .view(in.streams.sizes());
+    return in;
+  }
+
+  at::Tensor queries_or_keys(int layer, const Streams& in, const std::vector<std::int64_t>& heads,
+                             bool queries) {
+    const Weight weight = queries ? Weight::q : Weight::k;
+    const Weight bias = queries ? Weight::q_bias : Weight::k_bias;
+    const std::int64_t count = queries ? config_.heads : space_.kv_heads();
+    return rows_->attention().turned(
+        layer, project(in.streams, in.which, heads, count, weight, bias, layer), queries);
   }
 
   void attend(int layer) {
     const std::int64_t H = config_.heads;
     const std::int64_t K = space_.kv_heads();
     const std::int64_t first = space_.index_of(EdgeSender{EdgeSender::Kind::head, layer, 0});
-    // A norm over all heads at once, on queries and keys or on the write, needs all of them.
-    const bool all = config_.qk_norm == QkNorm::whole || !keeps_z(config_);
-    std::vector<std::int64_t> heads;
-    std::vector<std::int64_t> keys;
-    bool any = false;
-    for (std::int64_t head = 0; head < H; ++head) any = any || leads_[size(first + head)] != 0;
-    if (!any) return;
-    for (std::int64_t head = 0; head < H; ++head) {
-      if (!all && leads_[size(first + head)] == 0) continue;
-      heads.push_back(head);
-      const std::int64_t key = head * K / H;
-      if (keys.empty() || keys.back() != key) keys.push_back(key);
+    const bool any = std::any_of(leads_.begin() + first, leads_.begin() + first + H,
+                                 [](std::uint8_t each) { return each != 0; });
+    const bool ending = !span_.site && layer + 1 == ends_.depth;
+    if (!any) {
+      if (ending) go_to_reads();
+      return;
     }
-    std::vector<std::int64_t> receivers;
-    const auto add = [&](EdgeReceiver::Kind kind, const std::vector<std::int64_t>& list) {
-      for (const std::int64_t head : list)
-        receivers.push_back(space_.index_of(EdgeReceiver{kind, layer, static_cast<int>(head)}));
-    };
-    add(EdgeReceiver::Kind::q, heads);
-    add(EdgeReceiver::Kind::k, keys);
-    add(EdgeReceiver::Kind::v, keys);
-    const Streams in = read(receivers, at(outside_.pre, layer));
-    Attention& attention = rows_.attention();
-    const at::Tensor normed =
-        attention.read(layer, in.streams.flatten(0, 1), Part::q_in, true).view(in.streams.sizes());
-    const auto part = [&](std::size_t from, std::size_t count) {
-      return std::vector<std::int64_t>(in.which.begin() + static_cast<std::ptrdiff_t>(from),
-                                       in.which.begin() + static_cast<std::ptrdiff_t>(from + count));
-    };
-    const auto of_q = part(0, heads.size());
-    const at::Tensor q = attention.turned(
-        layer, project(normed, of_q, heads, H, Weight::q, Weight::q_bias, layer), true);
-    const at::Tensor k = attention.turned(
-        layer,
-        project(normed, part(heads.size(), keys.size()), keys, K, Weight::k, Weight::k_bias, layer),
-        false);
-    at::Tensor v = project(normed, part(heads.size() + keys.size(), keys.size()), keys, K,
-                           Weight::v, Weight::v_bias, layer)
-                       .view({B_, T_, K, config_.d_head});
+    // A norm over all heads at once, on queries and keys or on the write, needs all of them.
+    const Readers who = readers(layer, config_.qk_norm == QkNorm::whole || !keeps_z(config_));
+    const Streams of_k = normed(layer, EdgeReceiver::Kind::k, who.keys);
+    const at::Tensor k =
+        queries_or_keys(layer, of_k, who.keys, false).reshape({B_, 1, -1, K, config_.d_head});
+    const Streams of_v = normed(layer, EdgeReceiver::Kind::v, who.keys);
+    at::Tensor v = project(of_v.streams, of_v.which, who.keys, K, Weight::v, Weight::v_bias, layer)
+                       .view({B_, 1, -1, K, config_.d_head});
     if (config_.qkv_clip > 0) v = v.clamp(-config_.qkv_clip, config_.qkv_clip);
-    const at::Tensor none = k.narrow(1, 0, 0);
-    at::Tensor z = mix(attention, layer, q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1), none, none,
-                       attention.score_bias(layer, T_, q))
-                       .squeeze(1);
+    if (ending) go_to_reads();
+    const Streams of_q = normed(layer, EdgeReceiver::Kind::q, who.heads);
+    const at::Tensor q =
+        queries_or_keys(layer, of_q, who.heads, true).reshape({B_, 1, -1, H, config_.d_head});
+    Attention& attention = rows_->attention();
+    const at::Tensor bias = attention.score_bias(layer, T_, q)
+                                .narrow(-1, 0, span_.end);
+    const at::Tensor rows =
+        ending ? of_reads(bias, span_.reads, 1) : bias.narrow(-2, span_.from, n_);
+    at::Tensor z = mix(attention, layer, q, k, v, past(outside_.past_k, layer, k),
+                       past(outside_.past_v, layer, v), rows)
+                       .reshape({b_, n_, H, config_.d_head});
     if (config_.gated_attention) {
-      const at::Tensor gate = project(normed, of_q, heads, H, Weight::z_gate, {}, layer);
+      const at::Tensor gate =
+          project(of_q.streams, of_q.which, who.heads, H, Weight::z_gate, {}, layer);
       z = z * gate.view(z.sizes()).sigmoid();
     }
     write(layer, first, z);
+  }
+
+  // Keys or values before the live positions, [B, t, K, d_head].
+  at::Tensor past(const std::vector<at::Tensor>& all, int layer, const at::Tensor& like) const {
+    if (span_.from == 0) return like.select(1, 0).narrow(1, 0, 0);
+    return at(all, layer).repeat_interleave(space_.kv_heads() / config_.kv_heads, 2);
+  }
+
+  // A parallel block's MLP reads what its attention reads: neither sees the other's write.
+  void add_mlp(int layer) {
+    const std::int64_t writer = space_.index_of(EdgeSender{EdgeSender::Kind::mlp, layer, -1});
+    if (leads_[size(writer)] == 0) return;
+    const std::int64_t reader = space_.index_of(EdgeReceiver{EdgeReceiver::Kind::mlp, layer, -1});
+    const at::Tensor in =
+        read({reader}, config_.parallel ? at(outside_.pre, layer) : at(outside_.mid, layer))
+            .streams[0];
+    work_ += b_ * n_ * mlp_work(config_, layer);
+    keep(writer, widened(mlp(rows_->pass(), layer, in)) - widened(here(at(outside_.mlps, layer))));
+  }
+
+  // The site of the last block that the metric reads.
+  at::Tensor read_site(int layer) {
+    const Part part = span_.site->part;
+    const auto stream = [&](const at::Tensor& base) {
+      return read({space_.receivers() - 1}, base).streams[0];
+    };
+    if (part == Part::pattern) return pattern(layer);
+    if (part == Part::resid_pre || (part == Part::mlp_in && config_.parallel))
+      return stream(at(outside_.pre, layer));
+    attend(layer);
+    if (part != Part::resid_post) return stream(at(outside_.mid, layer));
+    add_mlp(layer);
+    return stream(at(outside_.pre, layer + 1));
+  }
+
+  // [B, H, T, T] of all heads.
+  at::Tensor pattern(int layer) {
+    const std::int64_t K = space_.kv_heads();
+    const std::int64_t G = config_.heads / K;
+    const Readers who = readers(layer, true);
+    const at::Tensor k = widened(queries_or_keys(
+        layer, normed(layer, EdgeReceiver::Kind::k, who.keys), who.keys, false));
+    const at::Tensor q = widened(queries_or_keys(
+        layer, normed(layer, EdgeReceiver::Kind::q, who.heads), who.heads, true));
+    Attention& attention = rows_->attention();
+    const at::Tensor products =
+        at::matmul((q * attention.factor()).permute({0, 2, 1, 3}),
+                   k.repeat_interleave(G, 2).permute({0, 2, 3, 1}));
+    return attention.pattern(layer, products, attention.score_bias(layer, T_, q));
   }
 
   void write(int layer, std::int64_t first, const at::Tensor& z) {
@@ -223,11 +335,11 @@ class EdgePass {
           .view({std::ssize(writers), rows.size(0), rows.size(1), config_.d_model});
     };
     at::Tensor changes;
-    const at::Tensor& outside = at(outside_.heads, layer);
+    const at::Tensor outside = here(at(outside_.heads, layer));
     if (keeps_z(config_)) {
       changes = written(widened(z) - widened(outside));
     } else {
-      Pass& pass = rows_.pass();
+      Pass& pass = rows_->pass();
       const at::Tensor whole = pass.project(z.flatten(2), Weight::out, Weight::out_bias, layer);
       const at::Tensor factor =
           pass.write_factor(whole, {Part::ln1_post_scale, layer}, Weight::ln1_post, layer);
@@ -235,6 +347,8 @@ class EdgePass {
       if (factor.defined()) now = now * widened(factor);
       changes = now - widened(outside).index_select(2, index).permute({2, 0, 1, 3});
     }
+    work_ += b_ * n_ * (keeps_z(config_) ? std::ssize(writers) : H) * config_.d_head *
+             config_.d_model;
     for (std::size_t i = 0; i < writers.size(); ++i)
       keep(first + writers[i], changes[static_cast<std::int64_t>(i)]);
   }
@@ -242,34 +356,36 @@ class EdgePass {
   const Model& model_;
   const ModelConfig& config_;
   const EdgeSpace& space_;
+  const EdgeEnds& ends_;
   const OutsideValues& outside_;
+  const EdgeSpan& span_;
   const std::vector<std::uint8_t>& mask_;
   std::vector<std::uint8_t> leads_;
-  Rows rows_;
+  Rows live_;
+  Rows reader_;
+  Rows* rows_;
   std::int64_t B_;
   std::int64_t T_;
-  at::Tensor changes_ = {};  // [senders that lead on, B T d]: writes of this run less replacements
-  std::vector<std::int64_t> senders_ = {};
-  std::int64_t kept_ = 0;
+  std::int64_t b_;  // what is run: [b, n, d], at first [B, N, d]
+  std::int64_t n_;
+  int first_;
+  std::atomic<std::int64_t>& work_;
+  const std::vector<std::int64_t>& rows_before_;
+  const std::vector<std::int64_t>& row_;
+  at::Tensor changes_;
 };
 
-EdgeRunner::EdgeRunner(const Model& model, const EdgeSpace& space, const at::Tensor& input,
-                       const OutsideValues& outside)
-    : model_(model), space_(space), input_(input), outside_(outside),
-      inputs_{.model = model, .plan = plan_} {
-  const ModelConfig& config = model.config();
-  std::vector<std::int64_t> positions(size(input.size(1)));
-  std::iota(positions.begin(), positions.end(), 0);
-  inputs_.positions = at::arange(input.size(1), input.options().dtype(at::kLong));
-  if (config.positions == Positions::rope) {
-    inputs_.rope = make_rope_table(config.rope, positions, input.options());
-    if (config.window_rope.dims > 0)
-      inputs_.window_rope = make_rope_table(config.window_rope, positions, input.options());
-  }
+at::Tensor EdgeRunner::run(const std::vector<std::uint8_t>& mask, EdgeWrites& writes, int from,
+                           std::atomic<std::int64_t>& work) const {
+  return EdgePass(*this, mask, writes, from, work).run();
 }
 
-at::Tensor EdgeRunner::stream(const std::vector<std::uint8_t>& mask) const {
-  return EdgePass(*this, mask).run();
+std::int64_t block_work(const ModelConfig& config) {
+  const std::int64_t heads = 2 * std::int64_t{config.heads} + 2 * std::int64_t{config.kv_heads} +
+                             (config.gated_attention ? config.heads : 0);
+  std::int64_t mlps = 0;
+  for (int layer = 0; layer < config.layers; ++layer) mlps += mlp_work(config, layer);
+  return heads * config.d_head * config.d_model + mlps / std::max(1, config.layers);
 }
 
 }  // namespace plumb

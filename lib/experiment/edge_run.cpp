@@ -9,10 +9,7 @@
 #include <mutex>
 
 #include "core/parallel.h"
-#include "experiment/edge_outside.h"
-#include "experiment/edge_pass.h"
-#include "experiment/patch_metric.h"
-#include "model/follow.h"
+#include "experiment/edge_run_tile.h"
 #include "plumb/error.h"
 
 namespace plumb {
@@ -58,75 +55,83 @@ void check_asked(const std::vector<std::vector<std::uint8_t>>& masks, const Edge
     refuse("the prompts have no partners; edges outside may carry zero, a mean or resample");
   if (kind == other && pairs.to_clean.defined())
     refuse("circuits are run on pairs of prompts of one length, position by position alike");
-  if (reads_block(options.metric))
-    refuse(fmt::format("metric {}: a circuit is read at its logits", to_string(options.metric)));
+  (void)edge_ends(space, options.metric);
+  if (options.noising && (kind != other || reads_block(options.metric)))
+    refuse("circuits of the corrupt run's writes are read at the logits, and edges outside carry the "
+           "clean run's");
   check_metric(options.metric, pairs, config);
 }
 
-at::Tensor at_reads(const at::Tensor& stream, const ReadPlan& reads) {
-  const at::Tensor index = reads.positions.to(stream.device()).unsqueeze(2);
-  return stream.gather(1, index.expand({-1, -1, stream.size(2)})).unsqueeze(1);
+// The work of runs in evaluations, rounded up.
+std::int64_t evaluations_of(std::int64_t work, const ModelConfig& config) {
+  const std::int64_t block = block_work(config);
+  return (work + block - 1) / block;
 }
 
-// One tile of pairs: its plain runs, and the metric of each set of edges.
-class TileOfPairs {
- public:
-  TileOfPairs(const Model& model, const EdgeSpace& space, const Pairs& pairs, std::int64_t first,
-              std::int64_t count, const EdgeRunOptions& options, const Outside& outside,
-              EdgeRuns& found)
-      : pairs_(some_of(pairs, first, count)),
-        reads_(read_plan(options.metric, pairs_, Which::clean)) {
-    Plan plan{.record = outside.records(), .logits = Logits::none};
-    plan.record.emplace_back(Site{Part::resid_final});
-    const Run clean = run(model, pairs_.clean, plan);
-    found.evaluations += clean.evaluations;
-    input_ = clean.cache.at({Part::embed});
-    outside_ = outside.values(first, count, clean.cache, found.evaluations);
-    trunk_.resid_pre = {input_};
-    follower_.emplace(model, trunk_, reads_.positions.to(model.device()));
-    metric_.emplace(options.metric, pairs_, readout_of(*follower_), first);
-    const at::Tensor last = at_reads(clean.cache.at({Part::resid_final}), reads_);
-    metric_->compare_with(last);
-    const at::Tensor plain = (*metric_)(last, reads_).squeeze(1);
-    found.clean.narrow(0, first, count).copy_(plain);
-    found.corrupt.narrow(0, first, count)
-        .copy_(pairs_.paired ? corrupt(model, options, found) : plain);
-    found.empty.narrow(0, first, count).copy_(metric_of(outside_.pre.back().expand_as(input_)));
-    runner_.emplace(model, space, input_, outside_);
-  }
-  TileOfPairs(const TileOfPairs&) = delete;
-  TileOfPairs& operator=(const TileOfPairs&) = delete;
-
-  at::Tensor value(const std::vector<std::uint8_t>& mask) const {
-    return metric_of(runner_->stream(mask));
-  }
-
- private:
-  at::Tensor metric_of(const at::Tensor& stream) const {
-    return (*metric_)(at_reads(stream, reads_), reads_).squeeze(1).cpu();
-  }
-
-  at::Tensor corrupt(const Model& model, const EdgeRunOptions& options, EdgeRuns& found) const {
-    const ReadPlan reads = read_plan(options.metric, pairs_, Which::corrupt);
-    if (options.outside.kind == ReplacementKind::other)
-      return (*metric_)(at_reads(outside_.pre.back(), reads), reads).squeeze(1);
-    const Plan plan{.record = {Record(Site{Part::resid_final})}, .logits = Logits::none};
-    const Run made = run(model, pairs_.corrupt, plan);
-    found.evaluations += made.evaluations;
-    return (*metric_)(at_reads(made.cache.at({Part::resid_final}), reads), reads).squeeze(1);
-  }
-
-  Pairs pairs_;
-  ReadPlan reads_;
-  at::Tensor input_ = {};
-  OutsideValues outside_ = {};
-  Trunk trunk_ = {};
-  std::optional<Follower> follower_ = {};
-  std::optional<LogitMetric> metric_ = {};
-  std::optional<EdgeRunner> runner_ = {};
-};
+EdgeRuns room_for(std::int64_t sets, std::int64_t pairs) {
+  const auto none = [](std::initializer_list<std::int64_t> shape) {
+    return at::zeros(shape, at::kDouble);
+  };
+  return {.clean = none({pairs}),
+          .corrupt = none({pairs}),
+          .empty = none({pairs}),
+          .each = none({sets, pairs})};
+}
 
 }  // namespace
+
+bool EdgeEnds::read(std::int64_t receiver) const {
+  return std::ranges::binary_search(receivers, receiver);
+}
+
+std::int64_t EdgeEnds::seen_by(const EdgeSpace& space, std::int64_t receiver) const {
+  return receiver + 1 == space.receivers() ? seen : space.seen_by(receiver);
+}
+
+EdgeEnds edge_ends(const EdgeSpace& space, const Metric& metric) {
+  const std::int64_t logits = space.receivers() - 1;
+  if (!reads_block(metric))
+    return {.depth = space.layers(), .receivers = {logits}, .seen = space.senders()};
+  const Site& site = metric.site.site;
+  if (site.layer >= space.layers())
+    refuse(fmt::format("metric {}: the model has {} layers", to_string(metric), space.layers()));
+  EdgeEnds ends{.depth = site.layer + 1};
+  switch (site.part) {
+    case Part::pattern: {
+      std::vector<std::int64_t> heads = metric.site.slice.heads;
+      if (heads.empty()) {
+        for (int head = 0; head < space.heads(); ++head) heads.push_back(head);
+      }
+      for (const std::int64_t head : heads) {
+        if (head < 0 || head >= space.heads())
+          refuse(fmt::format("metric {}: the model has {} heads", to_string(metric), space.heads()));
+        const auto key = static_cast<int>(head * space.kv_heads() / space.heads());
+        ends.receivers.push_back(space.index_of(
+            EdgeReceiver{EdgeReceiver::Kind::q, site.layer, static_cast<int>(head)}));
+        ends.receivers.push_back(
+            space.index_of(EdgeReceiver{EdgeReceiver::Kind::k, site.layer, key}));
+      }
+      std::ranges::sort(ends.receivers);
+      return ends;
+    }
+    case Part::resid_pre:
+    case Part::resid_mid:
+    case Part::mlp_in:
+    case Part::resid_post: {
+      const std::int64_t before = 1 + std::int64_t{site.layer} * (space.heads() + 1);
+      const bool heads = site.part == Part::resid_mid || site.part == Part::resid_post ||
+                         (site.part == Part::mlp_in && !space.parallel());
+      ends.receivers = {logits};
+      ends.seen = before + (heads ? space.heads() : 0) + (site.part == Part::resid_post ? 1 : 0);
+      return ends;
+    }
+    default: break;
+  }
+  throw Error(ErrorKind::unsupported,
+              fmt::format("metric {}: a circuit is read at its logits, at attention, or at the "
+                          "stream (resid_pre, resid_mid, mlp_in, resid_post)",
+                          to_string(metric)));
+}
 
 EdgeRuns run_edges(const Model& model, const EdgeSpace& space,
                    const std::vector<std::vector<std::uint8_t>>& masks, const Pairs& pairs,
@@ -136,29 +141,129 @@ EdgeRuns run_edges(const Model& model, const EdgeSpace& space,
   const c10::AutoGradMode no_gradients(false);
   const std::int64_t B = pairs.count();
   const auto n = std::ssize(masks);
-  const auto none = [](std::initializer_list<std::int64_t> shape) {
-    return at::zeros(shape, at::kDouble);
-  };
-  EdgeRuns found{.clean = none({B}), .corrupt = none({B}), .empty = none({B}), .each = none({n, B})};
-  const Outside outside(model, pairs, options.outside);
+  EdgeRuns found = room_for(n, B);
+  const EdgeEnds ends = edge_ends(space, options.metric);
+  const Pairs runs = run_pairs(pairs, options);
+  const Outside outside(model, runs, options.outside);
   found.evaluations += outside.evaluations();
   const std::int64_t step = edge_tile(model.config(), pairs.length());
+  std::atomic<std::int64_t> work{0};
   std::int64_t done = 0;
   std::mutex lock;
   for (std::int64_t first = 0; first < B; first += step) {
     const std::int64_t count = std::min(step, B - first);
-    const TileOfPairs tile(model, space, pairs, first, count, options, outside, found);
+    const EdgeRunTile tile(model, space, ends, pairs, first, count, options, outside, found);
     parallel_pieces(n, model.threads(), [&](std::int64_t i) {
       const c10::AutoGradMode no_gradients_here(false);
-      const at::Tensor value = tile.value(masks[static_cast<std::size_t>(i)]);
+      const auto& mask = masks[static_cast<std::size_t>(i)];
+      EdgeWrites writes = tile.writes(mask);
+      const at::Tensor value = tile.value(mask, writes, 0, work);
       const std::lock_guard guard(lock);
       found.each[i].narrow(0, first, count).copy_(value);
       done += count;
       if (progress)
         progress("running circuits", static_cast<double>(done) / static_cast<double>(B * n));
     });
-    found.evaluations += n * count * pairs.length() * model.config().layers;
   }
+  found.plain_evaluations = found.evaluations;
+  found.evaluations += evaluations_of(work, model.config());
+  return found;
+}
+
+struct EdgeRunSeries::Impl {
+  const Model& model;
+  EdgeSpace space;
+  EdgeEnds ends;
+  EdgeRunOptions options;
+  EdgeRuns plain = {};
+  std::int64_t step = 1;
+  std::vector<std::unique_ptr<EdgeRunTile>> tiles = {};
+  std::vector<EdgeWrites> writes = {};
+  std::vector<std::uint8_t> widest = {};
+  std::vector<std::uint8_t> last = {};  // the set before; empty = none
+  std::vector<std::uint8_t> held = {};  // [senders] 1 = its write is that of the sets since
+  std::atomic<std::int64_t> work{0};
+};
+
+EdgeRunSeries::EdgeRunSeries(const Model& model, const EdgeSpace& space, const Pairs& pairs,
+                             const EdgeRunOptions& options,
+                             const std::vector<std::uint8_t>& widest)
+    : impl_(new Impl{.model = model, .space = space, .ends = {}, .options = options}) {
+  check_space(space, model);
+  check_asked({widest}, space, pairs, options, model.config());
+  const c10::AutoGradMode no_gradients(false);
+  // A few tiles, which threads share; fewer rows would pack the weights too often.
+  constexpr std::int64_t tiles_wanted = 4;
+  constexpr std::int64_t fewest_rows = 64;
+  const std::int64_t B = pairs.count();
+  Impl& own = *impl_;
+  own.ends = edge_ends(space, options.metric);
+  own.plain = room_for(0, B);
+  own.widest = widest;
+  own.held.resize(static_cast<std::size_t>(space.senders()), 0);
+  own.step = std::clamp<std::int64_t>(
+      std::max((B + tiles_wanted - 1) / tiles_wanted,
+               (fewest_rows + pairs.length() - 1) / pairs.length()),
+      1, edge_tile(model.config(), pairs.length()));
+  const Pairs runs = run_pairs(pairs, own.options);
+  const Outside outside(model, runs, options.outside);
+  own.plain.evaluations += outside.evaluations();
+  for (std::int64_t first = 0; first < B; first += own.step) {
+    own.tiles.push_back(std::make_unique<EdgeRunTile>(model, own.space, own.ends, pairs, first,
+                                                      std::min(own.step, B - first), own.options,
+                                                      outside, own.plain));
+    own.writes.push_back(own.tiles.back()->writes(widest));
+  }
+  own.plain.plain_evaluations = own.plain.evaluations;
+}
+
+EdgeRunSeries::~EdgeRunSeries() = default;
+
+EdgeRuns EdgeRunSeries::plain() const { return impl_->plain; }
+
+std::int64_t EdgeRunSeries::evaluations() const {
+  return impl_->plain.evaluations + evaluations_of(impl_->work, impl_->model.config());
+}
+
+at::Tensor EdgeRunSeries::value(const std::vector<std::uint8_t>& mask) {
+  Impl& own = *impl_;
+  const EdgeSpace& space = own.space;
+  if (std::ssize(mask) != space.edges())
+    refuse(fmt::format("expected a set of {} edges, got one of {}", space.edges(), mask.size()));
+  for (std::size_t edge = 0; edge < mask.size(); ++edge) {
+    if (mask[edge] != 0 && own.widest[edge] == 0)
+      refuse(fmt::format("edge {} is none of the widest set's",
+                         space.edge_name(static_cast<std::int64_t>(edge))));
+  }
+  int from = 0;
+  if (!own.last.empty()) {
+    const auto differs = std::mismatch(mask.begin(), mask.end(), own.last.begin()).first;
+    const std::int64_t edge = std::min<std::int64_t>(differs - mask.begin(), space.edges() - 1);
+    from = space.receiver(space.ends(edge).receiver).layer;
+  }
+  // What did not lead anywhere before was not run then.
+  const std::vector<std::uint8_t> leads = own.tiles.front()->leads(mask);
+  const auto layer_of = [&](std::int64_t sender) {
+    return std::max(0, space.sender(sender).layer);
+  };
+  for (std::int64_t sender = 0; sender < space.senders(); ++sender) {
+    const auto place = static_cast<std::size_t>(sender);
+    if (leads[place] == 0 || own.held[place] != 0) continue;
+    from = std::min(from, layer_of(sender));
+    break;
+  }
+  for (std::int64_t sender = 0; sender < space.senders(); ++sender) {
+    const auto place = static_cast<std::size_t>(sender);
+    if (layer_of(sender) >= from) own.held[place] = leads[place];
+  }
+  own.last = mask;
+  at::Tensor found = at::zeros_like(own.plain.clean);
+  parallel_pieces(std::ssize(own.tiles), own.model.threads(), [&](std::int64_t i) {
+    const c10::AutoGradMode no_gradients(false);
+    const auto place = static_cast<std::size_t>(i);
+    const at::Tensor value = own.tiles[place]->value(mask, own.writes[place], from, own.work);
+    found.narrow(0, i * own.step, value.size(0)).copy_(value);
+  });
   return found;
 }
 

@@ -52,6 +52,10 @@ class Follower {
   /// d_head]. Not of models with sink logits.
   at::Tensor mixed_alone(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                          std::int64_t from, std::int64_t head) const;
+  /// z [B, n, Q, H, d_head] of attention in which queries, keys or values alone (`part`: q, k or v)
+  /// read the branch in place of the trunk: at the branch's positions, or at the read ones, those
+  /// before its first standing at that one. The branch reaches to the last position.
+  at::Tensor attend_apart(Part part, int layer, const Branch& branch, bool at_reads) const;
   /// Runs blocks `layer` to before `until` on whole sequences under edits of their sites, and
   /// returns what was recorded. `stream` [n, T, d_model] enters the first of them.
   Cache blocks(int layer, int until, const at::Tensor& stream, std::vector<Intervention> edits,

@@ -16,6 +16,11 @@ using namespace report;
 
 constexpr std::size_t kListedNeeds = 20;
 
+bool reads_divergence(const Metric& metric) {
+  return metric.kind == MetricKind::kl || metric.kind == MetricKind::reverse_kl ||
+         metric.kind == MetricKind::js;
+}
+
 std::string size_words(std::int64_t edges, std::int64_t nodes) {
   return fmt::format("{} edge{}, {} component{}", show_count(edges), edges == 1 ? "" : "s",
                      show_count(nodes), nodes == 1 ? "" : "s");
@@ -69,6 +74,13 @@ std::string circuit_text(const RunInfo& run, const Pairs& pairs, const CircuitRe
             fmt::format("  Largest of {} edges of the first circuit:\n", report.needs.size()) +
             columns({"<edge", "faithfulness lost without it"}, rows);
   }
+  const double forward = static_cast<double>(pairs.count() * pairs.length() * run.config.layers);
+  text += wrap(fmt::format("{} circuits took {:.1f} forward passes of all prompts, the plain runs "
+                           "counted; one for each beside a clean and a corrupt one are {}, EAP-IG's "
+                           "package makes {}.",
+                           plain.runs, static_cast<double>(plain.evaluations) / forward,
+                           plain.runs + 2, 2 * plain.runs + 2),
+               0, 0);
   return text + show_end(run, plain.evaluations);
 }
 
@@ -89,7 +101,7 @@ std::string comparison_text(const std::vector<NamedCircuit>& circuits) {
          "  Pearson and Spearman: of the scores of all edges.\n";
 }
 
-std::string paths_text(const EdgeCircuit& circuit, std::int64_t k) {
+std::string paths_text(const EdgeCircuit& circuit, std::int64_t k, const PathEffects* effects) {
   const EdgeCircuit whole = pruned(circuit);
   std::string text = summary_text(whole, "");
   if (count_edges(whole) == 0) return text + "  Nothing leads from the input to the logits.\n";
@@ -103,17 +115,42 @@ std::string paths_text(const EdgeCircuit& circuit, std::int64_t k) {
     text += wrap("The input feeds the logits directly: no set of components cuts it off.");
   }
   std::vector<std::vector<std::string>> rows;
+  std::vector<std::string> titles = {"<path", "share", "sign", "weakest"};
+  if (effects != nullptr) titles.insert(titles.end(), {"effect, run", "of the total"});
   double listed = 0.0;
   for (const EdgePath& path : strongest_paths(whole, k)) {
     listed += path.share;
     rows.push_back({path_name(whole.space, path), fmt::format("{:.2f} %", 100.0 * path.share),
                     path.sign < 0 ? "-" : "+", fmt::format("{:.3g}", path.weakest)});
+    if (effects == nullptr) continue;
+    const PathEffect& run = effects->paths.at(rows.size() - 1);
+    rows.back().push_back(show_estimate(run.effect));
+    rows.back().push_back(fmt::format("{:.2f} %", 100.0 * run.share.mean));
   }
-  return text + heading("strongest paths") + columns({"<path", "share", "sign", "weakest"}, rows) +
+  text += heading("strongest paths") + columns(titles, rows);
+  if (effects != nullptr) {
+    text += wrap(fmt::format("Run: {} of the clean prompts less that of runs in which the path alone "
+                             "carries what the corrupt prompt makes of it; all paths together: {}.",
+                             to_string(effects->metric), show_estimate(effects->total)));
+  }
+  return text +
          wrap(fmt::format("{} of {:.4g} paths: {:.1f} % of all. A path's share is the product, "
                           "over its edges, of the part that the edge's score has, by size, in the "
                           "sum of those into the same component.",
                           rows.size(), count_paths(whole), 100.0 * listed));
+}
+
+std::string search_text(const CircuitSearch& found, const Metric& metric, double threshold,
+                        const std::string& file) {
+  return summary_text(found.circuit, file) +
+         wrap(fmt::format("Loss ({}{}): {:.4g}, from {:.4g} at the start; an edge stays out if the "
+                          "loss rises by less than {:g}. {} sets of edges were run, with {} "
+                          "token-layer evaluations where a forward pass for each would take {}.",
+                          reads_divergence(metric) ? "" : "distance from the model's ",
+                          to_string(metric), found.loss, found.start_loss, threshold,
+                          show_count(found.tried), show_count(found.evaluations),
+                          show_count(found.naive_evaluations)),
+              0, 0);
 }
 
 std::string summary_text(const EdgeCircuit& circuit, const std::string& file) {

@@ -40,6 +40,12 @@ std::string edges_json(const RunInfo& run, const Pairs& pairs, const EdgeReport&
                          {"top", found.agreement->top},
                          {"overlap", found.agreement->overlap}};
   }
+  if (found.stability) {
+    json["stability"] = {{"top", found.stability->top},
+                         {"draws", found.stability->draws},
+                         {"jaccard", found.stability->overlap.mean},
+                         {"interval", {found.stability->overlap.low, found.stability->overlap.high}}};
+  }
   json["evaluations"] = found.evaluations;
   json["backwards"] = found.backwards;
   report::put_end(json, run);

@@ -141,6 +141,12 @@ std::string circuit_json(const RunInfo& run, const Pairs& pairs, const CircuitRe
     }
   }
   json["evaluations"] = plain.evaluations;
+  const double forward = static_cast<double>(pairs.count() * pairs.length() * run.config.layers);
+  json["forwards"] = {{"made", static_cast<double>(plain.evaluations) / forward},
+                      {"plain", static_cast<double>(plain.plain_evaluations) / forward},
+                      {"circuits", plain.runs},
+                      {"one_each", plain.runs + 2},
+                      {"eap_ig", 2 * plain.runs + 2}};
   report::put_end(json, run);
   return report::print(json);
 }
@@ -160,7 +166,7 @@ std::string comparison_json(const std::vector<NamedCircuit>& circuits) {
   return report::print(json);
 }
 
-std::string paths_json(const EdgeCircuit& circuit, std::int64_t k) {
+std::string paths_json(const EdgeCircuit& circuit, std::int64_t k, const PathEffects* effects) {
   const EdgeCircuit whole = pruned(circuit);
   Json json = start("circuit paths");
   json["conventions"] = {
@@ -183,7 +189,31 @@ std::string paths_json(const EdgeCircuit& circuit, std::int64_t k) {
                              {"share", path.share},
                              {"sign", path.sign},
                              {"weakest", path.weakest}});
+    if (effects == nullptr) continue;
+    const PathEffect& run = effects->paths.at(json["paths"].size() - 1);
+    json["paths"].back()["effect"] = report::to_json(run.effect);
+    json["paths"].back()["of_total"] = report::to_json(run.share);
   }
+  if (effects != nullptr) {
+    json["conventions"]["effect"] =
+        "metric of the clean run less that of the run in which the path alone carries what the "
+        "corrupt prompt makes of it";
+    json["metric"] = {{"name", to_string(effects->metric)},
+                      {"total", report::to_json(effects->total)}};
+    json["evaluations"] = effects->evaluations;
+  }
+  return report::print(json);
+}
+
+std::string search_json(const CircuitSearch& found, const Metric& metric, double threshold,
+                        const std::string& file) {
+  Json json = Json::parse(summary_json(found.circuit, "circuit search", file));
+  json["metric"] = to_string(metric);
+  json["threshold"] = threshold;
+  json["loss"] = {{"start", found.start_loss}, {"end", found.loss}};
+  json["tried"] = found.tried;
+  json["evaluations"] = found.evaluations;
+  json["naive_evaluations"] = found.naive_evaluations;
   return report::print(json);
 }
 

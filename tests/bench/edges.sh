@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # tests/bench/edges.sh BUILD: edge attribution on GPT-2 small's shape and on SmolLM2, plumb beside EAP-IG's
-# own package on the same weights and pairs, in one run. Scores are compared before anything is printed.
+# own package on the same weights and pairs, in one run; on GPT-2's shape also direct and exact effects of single
+# edges, and MIB's curve. Scores are compared before anything is printed.
 # Results in out/bench/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -33,6 +34,22 @@ model=build/peer_models/gpt2-small
 python3 tests/bench/make_pairs.py 50257 12 12 >"$out/pairs-edges-gpt2.jsonl"
 echo "GPT-2 small's shape, 12 pairs of 12 tokens"
 compare "$model" "$out/pairs-edges-gpt2.jsonl" gpt2
+
+exact() { # model directory, pairs, name, edges of the sample
+  local model=$1 pairs=$2 name=$3 sample=$4 method
+  for method in direct "exact --sample $sample --seed 1"; do
+    # shellcheck disable=SC2086  # a method and its flags
+    "$plumb" attribute "$model" --pairs "$pairs" --method $method --json --quiet \
+      --threads "$threads" >"$out/plumb-edges-$name-${method%% *}.json"
+  done
+  "$plumb" circuit evaluate "$model" --circuit "$out/plumb-edges-$name-eap-ig.json" --pairs "$pairs" --curve \
+    --json --quiet --threads "$threads" >"$out/plumb-curve-$name.json"
+  PYTHONPATH=tests/bench $python tests/bench/peer_exact.py "$model" "$pairs" "$out/plumb-edges-$name-exact.json" \
+    "$out/plumb-edges-$name-eap-ig.json" --threads "$threads" >"$out/peer-exact-$name.json"
+  python3 tests/bench/compare_exact.py "$out/peer-exact-$name.json" \
+    "$out/plumb-edges-$name"-{direct,exact}.json "$out/plumb-curve-$name.json"
+}
+exact "$model" "$out/pairs-edges-gpt2.jsonl" gpt2 400
 
 data/models/get smollm2-135m >/dev/null 2>&1 || { echo "No smollm2-135m to measure." >&2; exit 0; }
 model=build/peer_models/smollm2-135m

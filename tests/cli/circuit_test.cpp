@@ -105,6 +105,56 @@ TEST(CircuitProgram, EvaluatesCircuitsAndCurves) {
   EXPECT_EQ(curve.at("outside"), "zero");
 }
 
+fs::path pairs_file(const fs::path& path) {
+  std::ofstream(path) << R"({"clean": [1, 2, 3, 4], "corrupt": [1, 5, 3, 4], "answers": [2, 7]})"
+                      << "\n"
+                      << R"({"clean": [8, 2, 3, 6], "corrupt": [8, 9, 3, 6], "answers": [3, 1]})"
+                      << "\n";
+  return path;
+}
+
+TEST(CircuitProgram, SearchesConfirmsPathsAndReadsSinks) {
+  const fs::path dir = scratch_dir();
+  const Json model = document({"inspect", "planted", "--json"}).at("model");
+  const EdgeSpace space(model.at("layers"), model.at("heads"), model.at("kv_heads"));
+  const std::string scores = scores_file(dir / "scores.json", space).string();
+  const std::string pairs = pairs_file(dir / "pairs.jsonl").string();
+  const std::string top = (dir / "top.json").string();
+  document({"circuit", "prune", scores, "--top", "120", "--to", top, "--json"});
+  const std::string found = (dir / "found.json").string();
+  const Json search = document({"circuit", "search", "planted", "--pairs", pairs, "--start", top,
+                                "--threshold", "0.001", "--to", found, "--json", "--quiet"});
+  EXPECT_EQ(search.at("command"), "circuit search");
+  EXPECT_EQ(search.at("metric"), "kl");
+  EXPECT_LT(search.at("evaluations"), search.at("naive_evaluations"));
+  const EdgeCircuit circuit = read_circuit(found);
+  EXPECT_EQ(search.at("edges"), count_edges(circuit));
+  EXPECT_EQ(count_edges(shared(circuit, read_circuit(top))), count_edges(circuit));
+  expect_refusal({"circuit", "search", "planted", "--pairs", pairs, "--start", scores}, 2,
+                 "choose edges first");
+
+  const Json paths = document({"circuit", "paths", top, "--count", "3", "--confirm", "--model",
+                               "planted", "--pairs", pairs, "--json", "--quiet"});
+  ASSERT_EQ(paths.at("paths").size(), 3U);
+  EXPECT_TRUE(paths.at("paths")[0].at("effect").at("mean").is_number());
+  EXPECT_TRUE(paths.at("paths")[2].at("of_total").at("mean").is_number());
+  EXPECT_EQ(paths.at("metric").at("name"), "logit_diff");
+  const Outcome text = run_plumb({"circuit", "paths", top, "--confirm", "--model", "planted",
+                                  "--pairs", pairs, "--quiet"});
+  EXPECT_NE(text.out.find("effect, run"), std::string::npos) << text.out << text.err;
+  expect_refusal({"circuit", "paths", top, "--confirm"}, 2, "--pairs");
+
+  const std::string whole = (dir / "whole.json").string();
+  write_circuit(full_circuit(space), whole, CircuitFormat::plumb);
+  const Json sink = document({"circuit", "evaluate", "planted", "--circuit", whole, "--circuit", top,
+                              "--pairs", pairs, "--metric", "sink:4", "--outside", "mean", "--json",
+                              "--quiet"});
+  EXPECT_NEAR(sink.at("circuits")[0].at("faithfulness").at("mean").get<double>(), 1.0, 1e-4);
+  EXPECT_LT(sink.at("circuits")[0].at("edges"), space.edges());
+  EXPECT_EQ(sink.at("forwards").at("circuits"), 2);
+  EXPECT_LT(sink.at("forwards").at("made"), sink.at("forwards").at("eap_ig"));
+}
+
 TEST(CircuitProgram, RefusesInOneLine) {
   const fs::path dir = scratch_dir();
   const std::string scores = scores_file(dir / "scores.json", EdgeSpace(2, 2, 2)).string();
@@ -125,7 +175,7 @@ TEST(CircuitProgram, RefusesInOneLine) {
                  "/nowhere");
   const Outcome help = run_plumb({"circuit", "--help"});
   EXPECT_EQ(help.code, 0);
-  for (const char* group : {"compare", "convert", "draw", "evaluate", "paths", "prune"}) {
+  for (const char* group : {"compare", "convert", "draw", "evaluate", "paths", "prune", "search"}) {
     EXPECT_NE(help.out.find(std::string("\n  ") + group), std::string::npos) << group;
     const Outcome own = run_plumb({"circuit", group, "--help"});
     EXPECT_EQ(own.code, 0) << group;

@@ -275,6 +275,17 @@ TEST(Results, AttributeKeepsItsContract) {
   ASSERT_EQ(one.at("edges").size(), 1U);
   EXPECT_EQ(one.at("edges").at(0).at(0), best);
   EXPECT_EQ(document(with({"--method", "direct", "--top", "3", "--json"})).at("edges").size(), 3U);
+  const Json some = document(
+      with({"--method", "direct", "--edges", "*->logits", "--sample", "4", "--seed", "3", "--json"}));
+  ASSERT_EQ(some.at("edges").size(), 4U);
+  EXPECT_TRUE(some.at("edges").at(3).at(0).get<std::string>().ends_with("->logits"));
+  const Json stable = document(with({"--method", "eap", "--stability", "5", "--json"}));
+  EXPECT_EQ(stable.at("stability").at("top"), 5);
+  EXPECT_GT(stable.at("stability").at("jaccard"), 0.0);
+  EXPECT_LE(stable.at("stability").at("jaccard"), 1.0);
+  EXPECT_EQ(run_plumb(with({"--method", "eap", "--stability", "99999999"})).code, 2);
+  EXPECT_EQ(run_plumb(with({"--method", "eap", "--sample", "4"})).code, 2);
+  EXPECT_EQ(run_plumb(with({"--method", "exact", "--resume"})).code, 2);
   EXPECT_EQ(run_plumb(with({"--method", "eap", "--metric", "rank"})).code, 2);
   EXPECT_EQ(run_plumb(with({"--method", "eapp"})).code, 2);
   EXPECT_EQ(run_plumb(with({"--method", "exact", "--edges", "m9->m1"})).code, 2);

@@ -156,6 +156,30 @@ TEST_P(EdgeEffectsTwin, EveryEdgeDoesWhatWholeRunsSay) {
   }
 }
 
+// Metrics of many positions, some of them before the first that differs.
+TEST(Edges, DirectEffectsOnOtherMetricsAreThoseOfWholeRuns) {
+  for (const std::uint64_t index : {0, 1, 2, 13, 16}) {
+    const ModelConfig config = test::any_config(index);
+    SCOPED_TRACE(config.family);
+    const Model model = test::toy_model(config, index, {.dtype = at::kDouble, .threads = 1});
+    const Pairs pairs = test::toy_pairs(config, 3, 7, index);
+    const EdgeSpace space(config);
+    for (const char* name : {"loss", "kl", "loss@0,3"}) {
+      SCOPED_TRACE(name);
+      const Metric metric = parse_metric(name);
+      const std::vector<std::int64_t> edges = some_edges(space, index, 12);
+      const EdgeReport report = edge_report(
+          model, pairs, metric, {.method = EdgeMethod::direct, .each = true, .only = edges});
+      for (const std::int64_t edge : edges) {
+        const at::Tensor expected =
+            report.clean - test::naive_direct(model, pairs, metric, space, edge);
+        EXPECT_LT((report.each.select(1, edge) - expected).abs().max().item<double>(), tolerance)
+            << space.edge_name(edge);
+      }
+    }
+  }
+}
+
 TEST(Edges, ExactEffectsOnOtherReadOutsAreThoseOfWholeRuns) {
   for (const std::uint64_t index : {2, 3, 15, 16, 17}) {
     const ModelConfig config = test::any_config(index);
@@ -415,6 +439,25 @@ TEST(Edges, AKeyHeadsEdgesAreTheSumOverItsGroup) {
   }
   EXPECT_GT(sums.abs().max().item<double>(), 1e-3);
   EXPECT_LT((sums - few.values).abs().max().item<double>(), tolerance);
+}
+
+TEST(Edges, PairsScoreTheSameAloneAndAmongOthers) {
+  const ModelConfig config = test::any_config(2);
+  const Model model = test::toy_model(config, 2, {.dtype = at::kDouble, .threads = 2});
+  const Pairs pairs = test::toy_pairs(config, 13, 7, 3);
+  for (const EdgeMethod method : {EdgeMethod::eap, EdgeMethod::eap_ig, EdgeMethod::exact,
+                                  EdgeMethod::direct}) {
+    const EdgeOptions options{.method = method, .each = true};
+    const at::Tensor whole = edge_report(model, pairs, {}, options).each;
+    const double largest = whole.abs().max().item<double>();
+    for (const auto& [first, count] : {std::pair(0, 1), std::pair(2, 5), std::pair(12, 1)}) {
+      const at::Tensor own =
+          edge_report(model, some_of(pairs, first, count), {}, options).each;
+      EXPECT_LT((own - whole.narrow(0, first, count)).abs().max().item<double>(),
+                tolerance * largest)
+          << to_string(method);
+    }
+  }
 }
 
 TEST(Edges, BitsDoNotDependOnThreads) {

@@ -6,6 +6,7 @@
 
 #include <map>
 
+#include "plumb/attribute.h"
 #include "plumb/error.h"
 #include "plumb/patch.h"
 #include "support/toy_model.h"
@@ -91,6 +92,44 @@ TEST(Tiles, AStoppedRunGoesOnToTheSameBits) {
   const PatchReport again = patch(model, pairs, sweeps, {.raw = true}, {}, {.store = &store});
   EXPECT_EQ(again.evaluations, 2 * count * length * config.layers);
   EXPECT_TRUE(at::equal(again.sweeps[0].each, whole.sweeps[0].each));
+}
+
+TEST(Tiles, AStoppedRunOfExactEdgesGoesOnToTheSameBits) {
+  const ModelConfig config = test::random_config(2);
+  const Model model = test::toy_model(config, 2, {.dtype = at::kFloat, .threads = 2});
+  const Pairs pairs = many_pairs(config);
+  for (const EdgeMethod method : {EdgeMethod::exact, EdgeMethod::direct}) {
+    const EdgeOptions options{.method = method, .each = true};
+    const EdgeReport whole = edge_report(model, pairs, {}, options);
+    Memory store;
+    EdgeReport resumed;
+    int stops = 0;
+    for (bool finished = false; !finished;) {
+      const std::size_t before = store.kept.size();
+      try {
+        resumed = edge_report(model, pairs, {}, options, stop_after(3 + stops % 3),
+                              {.store = &store});
+        finished = true;
+      } catch (const Error& error) {
+        ASSERT_EQ(error.kind(), ErrorKind::interrupted);
+        ASSERT_GT(store.kept.size(), before);
+        ++stops;
+      }
+    }
+    EXPECT_GT(stops, 2);
+    EXPECT_TRUE(at::equal(resumed.each, whole.each));
+    EXPECT_TRUE(at::equal(resumed.scores.values, whole.scores.values));
+    // What belongs to other edges is another experiment.
+    Memory other;
+    EdgeOptions few = options;
+    few.only = {1, 5};
+    EXPECT_THROW(edge_report(model, pairs, {}, few, stop_after(1), {.store = &other}), Error);
+    EXPECT_NE(other.first.experiment, store.first.experiment);
+    few.only = {1, 6};
+    Memory third;
+    EXPECT_THROW(edge_report(model, pairs, {}, few, stop_after(1), {.store = &third}), Error);
+    EXPECT_NE(other.first.experiment, third.first.experiment);
+  }
 }
 
 TEST(Tiles, TheFingerprintTellsExperimentsApart) {

@@ -48,8 +48,12 @@ NaiveWrites naive_writes(const Model& model, const EdgeSpace& space, const Token
   return found;
 }
 
-at::Tensor naive_edge_logits(const Model& model, const EdgeSpace& space, const Tokens& tokens,
-                             const NaiveWrites& outside, const std::vector<std::uint8_t>& mask) {
+namespace {
+
+// Up to the site, if there is one, else to the logits.
+at::Tensor naive_run(const Model& model, const EdgeSpace& space, const Tokens& tokens,
+                     const NaiveWrites& outside, const std::vector<std::uint8_t>& mask,
+                     const Site* site, const at::Tensor& site_outside) {
   const ModelConfig& config = model.config();
   std::vector<at::Tensor> writes = {
       run(model, tokens, {.record = {Record(Site{Part::embed})}}).cache.at({Part::embed})};
@@ -86,6 +90,19 @@ at::Tensor naive_edge_logits(const Model& model, const EdgeSpace& space, const T
                                        {{Part::k, layer}, {}, Put{at::stack(k, 2)}},
                                        {{Part::v, layer}, {}, Put{at::stack(v, 2)}}};
     if (config.gated_attention) edits.push_back({{Part::z_gate, layer}, {}, Put{at::stack(gate, 2)}});
+    const auto read_out = [&] {
+      at::Tensor stream = site_outside;
+      const std::int64_t r = space.receivers() - 1;
+      for (std::size_t s = 0; s < writes.size(); ++s) {
+        if (mask[static_cast<std::size_t>(space.first_edge(r)) + s] != 0)
+          stream = stream + (writes[s] - outside.writes[s]);
+      }
+      return stream;
+    };
+    const bool here = site != nullptr && site->layer == layer;
+    if (here && site->part == Part::pattern)
+      return of_block(model, tokens, layer, any, *site, edits);
+    if (here && site->part == Part::resid_pre) return read_out();
     if (space.kv_heads() == config.kv_heads) {
       const at::Tensor out = of_block(model, tokens, layer, any, {Part::head_out, layer}, edits);
       for (int head = 0; head < config.heads; ++head) writes.push_back(out.select(2, head));
@@ -105,14 +122,29 @@ at::Tensor naive_edge_logits(const Model& model, const EdgeSpace& space, const T
             of_block(model, tokens, layer, any, {Part::head_out, layer}, own).select(2, head));
       }
     }
+    if (here && site->part == Part::resid_mid) return read_out();
     const at::Tensor in = read(Kind::mlp, layer, -1);
     writes.push_back(of_block(model, tokens, layer, in, {Part::mlp_out, layer},
                               {{{Part::mlp_in, layer}, {}, Put{in}}}));
+    if (here) return read_out();
   }
   Plan plan{.interventions = {{{Part::resid_final},
                                {},
                                Put{read(Kind::logits, config.layers, -1)}}}};
   return run(model, tokens, plan).logits;
+}
+
+}  // namespace
+
+at::Tensor naive_edge_logits(const Model& model, const EdgeSpace& space, const Tokens& tokens,
+                             const NaiveWrites& outside, const std::vector<std::uint8_t>& mask) {
+  return naive_run(model, space, tokens, outside, mask, nullptr, {});
+}
+
+at::Tensor naive_edge_site(const Model& model, const EdgeSpace& space, const Tokens& tokens,
+                           const NaiveWrites& outside, const at::Tensor& site_outside,
+                           const std::vector<std::uint8_t>& mask, Site site) {
+  return naive_run(model, space, tokens, outside, mask, &site, site_outside);
 }
 
 }  // namespace plumb::test
