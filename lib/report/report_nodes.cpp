@@ -1,11 +1,12 @@
 // The report of `plumb attribute` for nodes.
+#include "plumb/report_nodes.h"
+
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <cmath>
 
 #include "plumb/report.h"
-#include "plumb/report_nodes.h"
 #include "report/node_pieces.h"
 #include "report/text_pieces.h"
 
