@@ -20,7 +20,11 @@ constexpr std::array<std::string_view, 8> kOrder = {"sink",   "head", "attention
                                                     "neuron", "mlp",  "logits",    "input"};
 constexpr int kDeepestLayer = 1'000'000;
 
-[[noreturn]] void refuse(const std::string& message) {
+// Names may hold anything; the message is one line.
+[[noreturn]] void refuse(std::string message) {
+  for (char& c : message) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
   throw Error(ErrorKind::bad_argument, "circuit: " + message);
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "checkpoint/printable.h"
 #include "plumb/circuit.h"
 #include "plumb/error.h"
 
@@ -20,7 +21,8 @@ Fields object(const Json& json, const std::string& where, const std::vector<std:
   Fields fields(json, where);
   for (const auto& [key, value] : json.items()) {
     if (std::find(known.begin(), known.end(), key) == known.end()) {
-      throw Error(ErrorKind::bad_file, fmt::format("{}: the field \"{}\" is unknown", where, key));
+      throw Error(ErrorKind::bad_file,
+                  fmt::format("{}: the field {} is unknown", where, printable(key)));
     }
   }
   return fields;
