@@ -11,6 +11,7 @@
 
 #include "circuit.h"
 #include "failure.h"
+#include "mix.h"
 #include "output.h"
 #include "plumb/error.h"
 #include "plumb/machine.h"
@@ -27,8 +28,9 @@ using Arguments = std::vector<std::string>;
 
 std::vector<Command> commands() {
   return {attribute_command(), convert_command(), inspect_command(), p0_command(),
-          pairs_command(),     patch_command(),   plant_command(),   record_command(),
-          report_command(),    sink_command(),    trace_command(),   train_command()};
+          mix_command(),       pairs_command(),   patch_command(),   plant_command(),
+          record_command(),    report_command(),  sink_command(),    trace_command(),
+          train_command()};
 }
 
 std::vector<std::string> command_names() {

@@ -2,6 +2,7 @@
 #include "output.h"
 #include "plumb/error.h"
 #include "plumb/report_archive.h"
+#include "plumb/report_heads.h"
 #include "plumb/report_json.h"
 #include "plumb/report_text.h"
 #include "shared.h"
@@ -38,9 +39,11 @@ int run_sink(const SinkFlags& flags, const std::string& command_line) {
   RunInfo run = start_run(chosen.model, "sink", command_line, common.seed);
   std::vector<Condition> list = conditions(flags, chosen);
   std::vector<std::pair<std::string, SinkSurvey>> surveys;
-  for (Condition& condition : list) {
-    condition.survey =
-        survey_sink(chosen.model, condition.inputs, flags.options, show_progress(common.quiet));
+  std::vector<HeadAttention> heads(list.size());
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    Condition& condition = list[i];
+    condition.survey = survey_sink(chosen.model, condition.inputs, flags.options, heads[i],
+                                   show_progress(common.quiet));
     surveys.emplace_back(condition.name, condition.survey);
   }
   Illustration shown;
@@ -54,12 +57,12 @@ int run_sink(const SinkFlags& flags, const std::string& command_line) {
                  {"json", (directory / "sink.json").string()},
                  {"text", (directory / "sink.txt").string()}};
   }
-  const std::string json = sink_json(run, surveys);
-  const std::string text = sink_text(run, surveys, chosen.tokens());
+  const std::string json = sink_json(run, surveys, heads);
+  const std::string text = sink_text(run, surveys, heads, chosen.tokens());
   deliver(
       [&] {
         if (common.out.empty()) return;
-        write_archive(run.files.at("archive"), run, list, shown);
+        write_archive(run.files.at("archive"), run, list, shown, heads);
         write_file(run.files.at("json"), json);
         write_file(run.files.at("text"), text);
       },

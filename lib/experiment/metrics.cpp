@@ -8,6 +8,7 @@
 
 #include "core/precision.h"
 #include "core/random.h"
+#include "plumb/streamed.h"
 
 namespace plumb {
 
@@ -19,20 +20,25 @@ constexpr double tail = 0.025;
 // Rows of logits whose probabilities are held at once: a vocabulary is wide.
 constexpr std::int64_t loss_rows = 64;
 
-}  // namespace
-
-at::Tensor token_loss(const at::Tensor& logits, const at::Tensor& ids) {
-  const auto predicted = logits.size(1) - 1;
-  const at::Tensor targets = ids.narrow(1, 1, predicted).reshape({-1, 1});
-  const at::Tensor rows = logits.narrow(1, 0, predicted).reshape({-1, logits.size(2)});
+// Of logits [n, vocab] and targets [n, 1]: [n].
+at::Tensor loss_of(const at::Tensor& rows, const at::Tensor& targets) {
   const at::Tensor right = widened(rows.gather(1, targets).squeeze(1));
   std::vector<at::Tensor> totals;
   for (std::int64_t first = 0; first < rows.size(0); first += loss_rows) {
     const auto count = std::min(loss_rows, rows.size(0) - first);
     totals.push_back(widened(rows.narrow(0, first, count)).logsumexp({1}));
   }
-  if (totals.empty()) return at::zeros({logits.size(0), 0}, right.options());
-  return (at::cat(totals) - right).view({logits.size(0), predicted});
+  if (totals.empty()) return at::zeros({0}, right.options());
+  return at::cat(totals) - right;
+}
+
+}  // namespace
+
+at::Tensor token_loss(const at::Tensor& logits, const at::Tensor& ids) {
+  const auto predicted = logits.size(1) - 1;
+  const at::Tensor targets = ids.narrow(1, 1, predicted).reshape({-1, 1});
+  return loss_of(logits.narrow(1, 0, predicted).reshape({-1, logits.size(2)}), targets)
+      .view({logits.size(0), predicted});
 }
 
 at::Tensor logit_diff(const at::Tensor& logits, const at::Tensor& positions,
@@ -44,13 +50,20 @@ at::Tensor logit_diff(const at::Tensor& logits, const at::Tensor& positions,
 }
 
 Record record_loss(std::int64_t skip) {
-  return {Site{Part::logits}, "loss", [skip](const at::Tensor& logits, const Tile& tile) {
-            const at::Tensor loss = token_loss(logits, tile.ids).to(at::kDouble);
-            const at::Tensor index = at::arange(loss.size(1), tile.lengths.options()).unsqueeze(0);
-            const at::Tensor counted =
-                index.ge(skip).logical_and(index < tile.lengths.unsqueeze(1) - 1).to(at::kDouble);
-            return (loss * counted).sum(1) / counted.sum(1);
-          }};
+  EachPosition loss;
+  // The ids go one position further than the logits: the loss of the last one is left out below.
+  loss.at = [](const at::Tensor& logits, const at::Tensor& ids) {
+    const at::Tensor targets = ids.narrow(1, 1, logits.size(1)).reshape({-1, 1});
+    return loss_of(logits.reshape({-1, logits.size(2)}), targets).view({ids.size(0), -1});
+  };
+  loss.then = [skip](const at::Tensor& each, const Tile& tile) {
+    const at::Tensor loss = each.narrow(1, 0, each.size(1) - 1).to(at::kDouble);
+    const at::Tensor index = at::arange(loss.size(1), tile.lengths.options()).unsqueeze(0);
+    const at::Tensor counted =
+        index.ge(skip).logical_and(index < tile.lengths.unsqueeze(1) - 1).to(at::kDouble);
+    return (loss * counted).sum(1) / counted.sum(1);
+  };
+  return {Site{Part::logits}, "loss", loss};
 }
 
 Estimate bootstrap(const std::vector<double>& values, std::uint64_t seed) {

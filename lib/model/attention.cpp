@@ -7,6 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "model/block_attention.h"
+#include "model/streamed_plan.h"
+#include "plumb/streamed.h"
+
 namespace plumb {
 
 // B: sequences of the tile, T: positions, H: heads, K: key heads, G = H / K.
@@ -155,6 +159,8 @@ at::Tensor Attention::mix(int layer, const at::Tensor& q, const at::Tensor& k,
   const std::int64_t K = config_.kv_heads;
   const std::int64_t G = H / K;
   const std::int64_t d_head = config_.d_head;
+  if (streams_attention(pass_.inputs().plan, layer, T, q.is_cpu()))
+    return mix_in_blocks(layer, q, k, v);
   const at::Tensor queries =
       (widened(q) * factor()).permute({0, 2, 1, 3}).reshape({B * K, G * T, d_head});
   const at::Tensor keys = widened(k).permute({0, 2, 3, 1}).reshape({B * K, d_head, T});
@@ -167,6 +173,56 @@ at::Tensor Attention::mix(int layer, const at::Tensor& q, const at::Tensor& k,
       .permute({0, 2, 1, 3})
       .contiguous()
       .to(v.scalar_type());
+}
+
+// The same without ever making the scores; what is recorded of them comes along.
+at::Tensor Attention::mix_in_blocks(int layer, const at::Tensor& q, const at::Tensor& k,
+                                    const at::Tensor& v) {
+  BlockAttention attention{.q = widened(q),
+                           .k = widened(k),
+                           .v = widened(v),
+                           .factor = factor(),
+                           .cap = config_.score_cap,
+                           .chunked = config_.chunked};
+  if (windowed(layer)) attention.window = config_.windows[static_cast<std::size_t>(layer)];
+  if (config_.positions == Positions::alibi) {
+    attention.slopes =
+        alibi_slopes(config_.heads, config_.alibi_bias).mul(config_.alibi_scale).view({-1});
+    attention.positions = pass_.inputs().positions.to(at::kDouble);
+  }
+  if (config_.sink_logits) attention.sinks = pass_.weight(Weight::sinks, layer);
+
+  const Tile& tile = tap_.tile();
+  const std::vector<const Record*>& records = tap_.records({Part::pattern, layer});
+  BlockWants wants;
+  for (const Record* record : records) {
+    const auto* received = record->reduce.target<ReceivedAttention>();
+    if (received == nullptr) {
+      wants.rows = true;
+    } else {
+      wants.columns.push_back({received->queries(tile.lengths, q.size(1)), received->own});
+    }
+  }
+  BlockResult made = attend_blocks(attention, wants);
+  const at::ScalarType type = attention.q.scalar_type();
+  std::size_t column = 0;
+  for (const Record* record : records) {
+    if (const auto* rows = record->reduce.target<AttentionRows>()) {
+      tap_.keep(*record, rows->then(made.rows, tile));
+      continue;
+    }
+    // Queries that count for a key: those of weight 1 from it on, or after it.
+    const BlockColumns& of = wants.columns[column];
+    const at::Tensor from = of.queries.to(at::kDouble).flip(1).cumsum(1).flip(1);
+    const at::Tensor count = of.own ? from : from - of.queries.to(at::kDouble);
+    const at::Tensor mean = made.columns[column] / count.clamp_min(1.0).unsqueeze(1);
+    tap_.keep(*record, mean.to(type));
+    ++column;
+  }
+  for (const Record* record : tap_.records({Part::scores, layer})) {
+    tap_.keep(*record, record->reduce.target<LogSumExp>()->then(made.log_sum_exp.to(type), tile));
+  }
+  return made.z.to(v.scalar_type());
 }
 
 at::Tensor Attention::pattern(int layer, at::Tensor products, const at::Tensor& bias) {

@@ -55,6 +55,8 @@ class Attention {
   bool rotates(int layer) const;
   at::Tensor clipped(const at::Tensor& projected) const;
   at::Tensor mix(int layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+  at::Tensor mix_in_blocks(int layer, const at::Tensor& q, const at::Tensor& k,
+                           const at::Tensor& v);
   at::Tensor head_outputs(int layer, const at::Tensor& z) const;
 
   Pass& pass_;

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 
+#include "model/block_attention.h"
 #include "model/block_cost.h"
 #include "model/decoder.h"
 #include "model/model_impl.h"
+#include "model/streamed_plan.h"
 #include "model/tiling.h"
 
 namespace plumb {
@@ -120,20 +122,32 @@ RunCost foresee(const Model& model, std::int64_t batch, std::int64_t length, con
   const std::int64_t part = tiling.tiles_in(sequences);
   const std::int64_t tiles = std::min(part, tiling.count());
   const std::int64_t rows = std::min(tiling.size(), batch) * length;
+  const bool logits_stream = streams_logits(plan, length);
+  const std::int64_t logit_rows =
+      logits_stream ? std::min(rows, rows / length * streamed_logits) : rows;
   std::int64_t most =
-      logits ? rows * (3 * std::int64_t{config.d_model} + std::int64_t{config.vocab}) : 0;
+      logits ? rows * 3 * std::int64_t{config.d_model} + logit_rows * std::int64_t{config.vocab}
+             : 0;
+  const bool on_cpu = model.device().is_cpu();
+  // Threads share the blocks of a lone tile.
+  const int at_blocks = tiling.count() == 1 ? model.threads() : 1;
   for (int layer = first; layer < last; ++layer) {
-    const std::int64_t scores = 2 * rows * config.heads * length;
-    most =
-        std::max({most,
-                  attention_elements(config, rows, scores, records(plan, Part::head_out, layer)) +
-                      length * length,
-                  mlp_elements(config, layer, rows, records(plan, Part::expert_out, layer))});
+    const std::int64_t scores = streams_attention(plan, layer, length, on_cpu)
+                                    ? block_elements(config, rows / length, length, at_blocks)
+                                    : 2 * rows * config.heads * length + length * length;
+    most = std::max({most,
+                     attention_elements(config, rows, scores, records(plan, Part::head_out, layer)),
+                     mlp_elements(config, layer, rows, records(plan, Part::expert_out, layer))});
   }
   // A reduction may need as much again as what it reads.
   std::int64_t reduced = 0;
   for (const Record& record : plan.record) {
     if (!record.reduce) continue;
+    const Part part = record.site.part;
+    if ((part == Part::scores || part == Part::pattern) &&
+        streams_attention(plan, record.site.layer, length, on_cpu))
+      continue;
+    if (part == Part::logits && logits_stream) continue;
     const std::int64_t sequences_of_tile = std::min(tiling.size(), batch);
     reduced = std::max(reduced, elements(shape_of(config, sequences_of_tile, length,
                                                   {record.site, record.where})));

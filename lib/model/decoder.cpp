@@ -3,10 +3,13 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "model/attention.h"
 #include "model/mlp.h"
 #include "model/pass.h"
+#include "model/streamed_plan.h"
+#include "plumb/streamed.h"
 
 namespace plumb {
 
@@ -43,11 +46,36 @@ class Decoder {
     if (!wanted && !tap_.wants({Part::final_scale})) return {};
     const at::Tensor normed =
         pass_.normalise(x, {Part::final_scale}, Weight::final_norm, Weight::final_norm_bias, 0);
+    if (streams_logits(pass_.inputs().plan, x.size(1))) {
+      read_logits_in_parts(normed);
+      return {};
+    }
     const at::Tensor logits = pass_.linear(normed, pass_.weight(Weight::unembed), {}, out);
     return tap_({Part::logits}, pass_.soft_cap(logits, config_.logit_cap));
   }
 
  private:
+  void read_logits_in_parts(const at::Tensor& normed) {
+    const std::vector<const Record*>& records = tap_.records({Part::logits});
+    if (records.empty()) return;
+    std::vector<std::vector<at::Tensor>> parts(records.size());
+    for (std::int64_t first = 0; first < normed.size(1); first += streamed_logits) {
+      const std::int64_t count = std::min(streamed_logits, normed.size(1) - first);
+      const at::Tensor logits =
+          pass_.soft_cap(pass_.linear(normed.narrow(1, first, count).contiguous(),
+                                      pass_.weight(Weight::unembed), {}),
+                         config_.logit_cap);
+      const at::Tensor ids = ids_from(tap_.tile().ids, first, count);
+      for (std::size_t i = 0; i < records.size(); ++i) {
+        parts[i].push_back(records[i]->reduce.target<EachPosition>()->at(logits, ids));
+      }
+    }
+    for (std::size_t i = 0; i < records.size(); ++i) {
+      tap_.keep(*records[i],
+                records[i]->reduce.target<EachPosition>()->then(at::cat(parts[i], 1), tap_.tile()));
+    }
+  }
+
   Pass pass_;
   Attention attention_;
   const ModelConfig& config_;

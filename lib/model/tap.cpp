@@ -117,6 +117,24 @@ bool Tap::edits(Site site) const {
   return found != work_.end() && !found->second.interventions.empty();
 }
 
+const std::vector<const Record*>& Tap::records(Site site) const {
+  static const std::vector<const Record*> none;
+  const auto found = work_.find(site);
+  return found == work_.end() ? none : found->second.records;
+}
+
+void Tap::keep(const Record& record, const at::Tensor& value) {
+  if (!value.defined() || value.dim() == 0 || value.size(0) != tile_.ids.size(0)) {
+    throw Error(ErrorKind::bad_shape,
+                fmt::format("the reduction \"{}\" of {} must keep the batch as its first axis",
+                            record.label, to_string(record.site)));
+  }
+  // A view would keep the whole tensor alive.
+  const bool view =
+      value.storage().nbytes() > static_cast<std::size_t>(value.numel()) * value.element_size();
+  cache_.put(record.site, record.label, view ? value.contiguous().clone() : value);
+}
+
 // This tile's part of a tensor that belongs to an edit, in the arithmetic of the run.
 at::Tensor Tap::own(const at::Tensor& tensor, const at::Tensor& selected) const {
   at::Tensor part = tensor;
@@ -189,20 +207,8 @@ at::Tensor Tap::operator()(Site site, const at::Tensor& value) {
   if (found == work_.end()) return value;
   at::Tensor current = edit(site, value);
   for (const auto* record : found->second.records) {
-    at::Tensor kept = select(current, site.part, record->where);
-    if (record->reduce) {
-      kept = record->reduce(kept, tile_);
-      if (!kept.defined() || kept.dim() == 0 || kept.size(0) != tile_.ids.size(0)) {
-        throw Error(ErrorKind::bad_shape,
-                    fmt::format("the reduction \"{}\" of {} must keep the batch as its first axis",
-                                record->label, to_string(site)));
-      }
-    }
-    // A view would keep the whole tensor alive.
-    if (kept.storage().nbytes() > static_cast<std::size_t>(kept.numel()) * kept.element_size()) {
-      kept = kept.contiguous().clone();
-    }
-    cache_.put(site, record->label, kept);
+    const at::Tensor kept = select(current, site.part, record->where);
+    keep(*record, record->reduce ? record->reduce(kept, tile_) : kept);
   }
   return current;
 }

@@ -23,6 +23,11 @@ class Tap {
   /// Whether the plan edits or records the site, so that a pass can skip what nobody asked for.
   bool wants(Site site) const { return work_.contains(site); }
   bool edits(Site site) const;
+  /// The records of the site.
+  const std::vector<const Record*>& records(Site site) const;
+  /// Keeps what a record's reduction comes to, made by other means than from the whole tensor.
+  void keep(const Record& record, const at::Tensor& value);
+  const Tile& tile() const { return tile_; }
 
   /// Edits, then records.
   at::Tensor operator()(Site site, const at::Tensor& value);

@@ -2,8 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include "plumb/report_heads.h"
 #include "plumb/version.h"
 #include "report/archive_pieces.h"
+#include "report/heads_pieces.h"
 #include "report/json_pieces.h"
 
 namespace plumb {
@@ -203,6 +205,12 @@ void put_illustration(ArchiveWriter& file, const Illustration& shown) {
 
 void write_archive(const std::filesystem::path& path, const RunInfo& run,
                    const std::vector<Condition>& conditions, const Illustration& shown) {
+  write_archive(path, run, conditions, shown, {});
+}
+
+void write_archive(const std::filesystem::path& path, const RunInfo& run,
+                   const std::vector<Condition>& conditions, const Illustration& shown,
+                   const std::vector<HeadAttention>& heads) {
   ArchiveWriter file(path);
   report::Json options = report::Json::object();
   if (!conditions.empty()) options = report::sink_conventions(conditions.front().survey);
@@ -211,7 +219,9 @@ void write_archive(const std::filesystem::path& path, const RunInfo& run,
     const Condition& condition = conditions[i];
     report::put_inputs(file, i == 0 ? "/inputs" : "/inputs/" + report::group_name(condition.name),
                        condition.inputs);
-    report::put_survey(file, "/sink/" + report::group_name(condition.name), condition.survey);
+    const std::string group = "/sink/" + report::group_name(condition.name);
+    report::put_survey(file, group, condition.survey);
+    if (i < heads.size()) report::put_heads(file, group, heads[i]);
   }
   report::put_illustration(file, shown);
   file.close();

@@ -6,48 +6,64 @@ namespace plumb {
 
 namespace {
 
-// [b, query, key]: 1 / number of chosen queries where this query counts for this key, else 0.
-at::Tensor query_weights(Queries queries, const at::Tensor& lengths, std::int64_t T,
-                         const at::TensorOptions& options) {
-  const at::Tensor index = at::arange(T, lengths.options());
-  const at::Tensor query = index.view({1, T, 1});
-  const at::Tensor key = index.view({1, 1, T});
-  const at::Tensor length = lengths.view({-1, 1, 1});
-  at::Tensor chosen = (query < length).logical_and(key < length);
-  switch (queries) {
-    case Queries::all: chosen = chosen.logical_and(query >= key); break;
-    case Queries::no_self: chosen = chosen.logical_and(query > key); break;
-    case Queries::second_half:
-      chosen = chosen.logical_and(query > key).logical_and(query * 2 >= length);
-      break;
-    case Queries::last:
-      chosen = chosen.logical_and(query > key).logical_and(query == length - 1);
-      break;
-  }
-  const at::Tensor weights = chosen.to(options);
-  return weights / weights.sum(1, true).clamp_min(1.0);
+// The rule as `ReceivedAttention` states it.
+ReceivedAttention received_from(Queries queries) {
+  ReceivedAttention rule{.own = queries == Queries::all};
+  rule.queries = [queries](const at::Tensor& lengths, std::int64_t T) {
+    const at::Tensor query = at::arange(T, lengths.options()).unsqueeze(0);
+    const at::Tensor length = lengths.unsqueeze(1);
+    const at::Tensor valid = query < length;
+    switch (queries) {
+      case Queries::second_half: return valid.logical_and(query * 2 >= length);
+      case Queries::last: return query.eq(length - 1);
+      case Queries::all:
+      case Queries::no_self: break;
+    }
+    return valid;
+  };
+  return rule;
 }
 
-at::Tensor weighted(const at::Tensor& pattern, Queries queries, const Tile& tile) {
-  const at::Tensor weights =
-      query_weights(queries, tile.lengths, pattern.size(3), pattern.options());
-  return (pattern * weights.unsqueeze(1)).sum(2);
+// [b, 1, T]: 1 / number of the queries that count for key 0, where this one does; else 0.
+at::Tensor shares_of_key_zero(Queries queries, const Tile& tile, std::int64_t T,
+                              const at::TensorOptions& options) {
+  const ReceivedAttention rule = received_from(queries);
+  at::Tensor counted = rule.queries(tile.lengths, T).to(options);
+  if (!rule.own) counted.select(1, 0).fill_(0.0);
+  return (counted / counted.sum(1, true).clamp_min(1.0)).unsqueeze(1);
 }
 
 }  // namespace
 
-Reduce received_by_head(Queries queries) {
-  return [queries](const at::Tensor& pattern, const Tile& tile) {
-    return weighted(pattern, queries, tile);
+Reduce received_by_head(Queries queries) { return received_from(queries); }
+
+Reduce received(Queries queries) {
+  return [rule = received_from(queries)](const at::Tensor& pattern, const Tile& tile) {
+    const at::Tensor weights = rule.weights(tile.lengths, pattern.size(3), pattern.options());
+    return (pattern.mean(1) * weights).sum(1);
   };
 }
 
-Reduce received(Queries queries) {
-  return [queries](const at::Tensor& pattern, const Tile& tile) {
-    const at::Tensor weights =
-        query_weights(queries, tile.lengths, pattern.size(3), pattern.options());
-    return (pattern.mean(1) * weights).sum(1);
-  };
+Reduce head_statistics(Queries queries) {
+  return AttentionRows{[queries](const at::Tensor& rows, const Tile& tile) {
+    const at::Tensor share = shares_of_key_zero(queries, tile, rows.size(3), rows.options());
+    const auto row = [&](RowStatistic which) {
+      return rows.select(2, static_cast<std::int64_t>(which));
+    };
+    const at::Tensor key = row(RowStatistic::top_key).to(at::kLong);
+    const at::Tensor votes =
+        at::zeros_like(row(RowStatistic::top_key)).scatter_add_(2, key, share.expand_as(key));
+    const auto [most, top] = votes.max(2);
+    return at::stack({(row(RowStatistic::entropy) * share).sum(2), top.to(rows.options()), most,
+                      votes.select(2, 0)},
+                     2);
+  }};
+}
+
+Reduce mean_log_sum_exp(Queries queries) {
+  return LogSumExp{[queries](const at::Tensor& each, const Tile& tile) {
+    return (each * shares_of_key_zero(queries, tile, each.size(2), each.options())).sum(2);
+  }};
 }
 
 Reduce mean_over_queries() {

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 
+#include "plumb/head_attention.h"
 #include "plumb/plan.h"
 #include "plumb/sink.h"
+#include "plumb/streamed.h"
 
 namespace plumb {
 
@@ -17,6 +19,17 @@ Reduce received(Queries queries);
 
 /// Of a tensor [b, H, query, 1]: mean over the valid queries, [b, H].
 Reduce mean_over_queries();
+
+/// Of a pattern: of each head [b, H, 4], over the chosen queries of key 0, the mean entropy, the
+/// key that most of them attend to most (the first of equals), the share that do, and the share
+/// that attend to key 0 most. Key and shares of no query are 0.
+Reduce head_statistics(Queries queries);
+
+/// Of scores: the mean log-sum-exp [b, H] over the same queries.
+Reduce mean_log_sum_exp(Queries queries);
+
+/// Of these two over all layers, [B, L, H, 4] and [B, L, H].
+HeadAttention head_attention(const at::Tensor& statistics, const at::Tensor& log_sum_exp);
 
 /// Of a stream [b, T, d]: lengths [b, T].
 Reduce stream_norm();

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "plumb/error.h"
+#include "plumb/head_attention.h"
 #include "plumb/run.h"
 #include "plumb/sink.h"
 #include "sink/reductions.h"
@@ -106,7 +107,7 @@ std::vector<std::int64_t> positions_to_profile(std::int64_t shortest) {
 }
 
 Plan survey_plan(const Model& model, const SinkOptions& options,
-                 const std::vector<std::int64_t>& positions, std::int64_t skip) {
+                 const std::vector<std::int64_t>& positions, std::int64_t skip, bool heads) {
   const int layers = model.config().layers;
   Plan plan{.logits = Logits::none};
   for (int layer = 0; layer < layers; ++layer) {
@@ -120,6 +121,13 @@ Plan survey_plan(const Model& model, const SinkOptions& options,
   if (model.config().sink_logits) {
     for (int layer = 0; layer < layers; ++layer)
       plan.record.push_back({Site{Part::sink_mass, layer}, "mean", mean_over_queries()});
+  }
+  for (int layer = 0; heads && layer < layers; ++layer) {
+    plan.record.push_back({Site{Part::pattern, layer}, "heads", head_statistics(options.queries)});
+  }
+  for (int layer = 0; heads && layer < layers; ++layer) {
+    plan.record.push_back(
+        {Site{Part::scores, layer}, "log_sum_exp", mean_log_sum_exp(options.queries)});
   }
   if (model.whole()) plan.record.push_back(record_loss(skip));
   return plan;
@@ -200,7 +208,7 @@ void check(const SinkOptions& options) {
 
 RunCost foresee_survey(const Model& model, std::int64_t sequences, std::int64_t length) {
   const std::vector<std::int64_t> positions = positions_to_profile(length);
-  const Plan plan = survey_plan(model, {}, positions, 0);
+  const Plan plan = survey_plan(model, {}, positions, 0, true);
   RunCost cost = foresee(model, std::min(sequences, sequences_per_run(length)), length, plan);
   const ModelConfig& config = model.config();
   cost.evaluations = sequences * length * config.layers;
@@ -216,8 +224,10 @@ RunCost foresee_survey(const Model& model, std::int64_t sequences, std::int64_t 
   return cost;
 }
 
-SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptions& options,
-                       const Progress& progress) {
+namespace {
+
+SinkSurvey survey_all(const Model& model, const Inputs& inputs, const SinkOptions& options,
+                      const Progress& progress, HeadAttention* heads) {
   check(options);
   if (inputs.length() < 2) {
     throw Error(ErrorKind::bad_argument,
@@ -236,7 +246,7 @@ SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptio
   const auto shortest = valid.sum(1).min().item<std::int64_t>();
   const std::vector<std::int64_t> positions = positions_to_profile(shortest);
   survey.profile_positions = at::tensor(positions, at::kLong);
-  const Plan plan = survey_plan(model, options, positions, inputs.bos ? 1 : 0);
+  const Plan plan = survey_plan(model, options, positions, inputs.bos ? 1 : 0, heads != nullptr);
 
   Recorded recorded;
   recorded.pieces.resize(plan.record.size());
@@ -258,13 +268,17 @@ SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptio
   }
   const auto kept = recorded.joined();
   const auto count = static_cast<std::size_t>(layers);
-  const at::Tensor received =
-      at::stack(std::vector<at::Tensor>(kept.begin(), kept.begin() + layers), 1).to(at::kFloat);
+  const auto stacked = [&](std::size_t first) {
+    const auto from = kept.begin() + static_cast<std::ptrdiff_t>(first);
+    return at::stack(std::vector<at::Tensor>(from, from + layers), 1).to(at::kFloat);
+  };
+  const at::Tensor received = stacked(0);
   survey.sink = received.select(3, 0).contiguous();
   survey.received = received.mean(2);
   std::vector<at::Tensor> norms;
   std::vector<at::Tensor> states;
   const std::size_t streams = count + 2 * (2 * count + 1);
+  if (heads != nullptr) *heads = head_attention(stacked(streams), stacked(streams + count));
   for (std::size_t i = count; i < streams; i += 2) {
     norms.push_back(kept[i].to(at::kFloat));
     states.push_back(kept[i + 1].to(at::kFloat));
@@ -285,6 +299,18 @@ SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptio
   survey.steps = find_steps(survey, layers);
   survey.secondary = find_secondary(survey, inputs);
   return survey;
+}
+
+}  // namespace
+
+SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptions& options,
+                       const Progress& progress) {
+  return survey_all(model, inputs, options, progress, nullptr);
+}
+
+SinkSurvey survey_sink(const Model& model, const Inputs& inputs, const SinkOptions& options,
+                       HeadAttention& heads, const Progress& progress) {
+  return survey_all(model, inputs, options, progress, &heads);
 }
 
 }  // namespace plumb
