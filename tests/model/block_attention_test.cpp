@@ -169,7 +169,7 @@ TEST(LongRuns, StreamToTheSameStatisticsInEveryKindOfModel) {
     ModelConfig config = test::any_config(static_cast<std::uint64_t>(kind));
     config.context = std::max(config.context, static_cast<int>(T));
     SCOPED_TRACE(kind);
-    const Model model = test::toy_model(config, 5);
+    const Model model = test::toy_model(config, 5, {.dtype = at::kDouble, .threads = 1});
     Tokens tokens = test::toy_tokens(config, 1, T, 9);
     const auto streamed = run(model, tokens, statistics_plan(config, false));
     const auto whole = run(model, tokens, statistics_plan(config, true));
