@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <future>
 #include <limits>
 
 namespace plumb::test {
@@ -32,7 +33,9 @@ RunInfo page_run(int layers, int heads, const std::string& text) {
   run.command = "p0";
   run.command_line = "plumb p0 toy --text '" + text + "'";
   run.model = "toy " + text;
-  run.sha256 = std::string(64, 'a');
+  std::promise<std::string> hash;
+  hash.set_value(std::string(64, 'a'));
+  run.hash = hash.get_future();
   run.config.family = "llama";
   run.config.layers = layers;
   run.config.heads = heads;
