@@ -120,8 +120,11 @@ class EffectRun {
     if (held_ != nullptr && held_tile_ == tile) return;
     held_.reset();
     const std::int64_t first = tile * step_;
-    held_ = std::make_unique<EdgeEffects>(model_, some_of(pairs_, first, pairs_of(tile)), first,
-                                          report_.metric, behind_);
+    // As one piece: a product of matrices on several threads is rounded by their number.
+    parallel_pieces(1, model_.threads(), [&](std::int64_t) {
+      held_ = std::make_unique<EdgeEffects>(model_, some_of(pairs_, first, pairs_of(tile)), first,
+                                            report_.metric, behind_);
+    });
     held_tile_ = tile;
     if (tile < std::ssize(made_)) {
       made_[static_cast<std::size_t>(tile)].evaluations += held_->evaluations();
