@@ -278,7 +278,8 @@ SinkSurvey survey_all(const Model& model, const Inputs& inputs, const SinkOption
   std::vector<at::Tensor> norms;
   std::vector<at::Tensor> states;
   const std::size_t streams = count + 2 * (2 * count + 1);
-  if (heads != nullptr) *heads = head_attention(stacked(streams), stacked(streams + count));
+  const std::size_t per_head = streams + (model.config().sink_logits ? count : 0);
+  if (heads != nullptr) *heads = head_attention(stacked(per_head), stacked(per_head + count));
   for (std::size_t i = count; i < streams; i += 2) {
     norms.push_back(kept[i].to(at::kFloat));
     states.push_back(kept[i + 1].to(at::kFloat));
