@@ -6,7 +6,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <mutex>
+#include <optional>
+#include <utility>
 
 #include "core/parallel.h"
 #include "experiment/edge_run_tile.h"
@@ -16,6 +19,14 @@ namespace plumb {
 namespace {
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::bad_argument, what); }
+
+/// What `make` returns: a product of matrices on several threads would be rounded by their number.
+template <class Make>
+auto as_one_piece(const Model& model, const Make& make) {
+  std::optional<decltype(make())> made;
+  parallel_pieces(1, model.threads(), [&](std::int64_t) { made.emplace(make()); });
+  return std::move(*made);
+}
 
 void check_space(const EdgeSpace& space, const Model& model) {
   const ModelConfig& config = model.config();
@@ -152,12 +163,15 @@ EdgeRuns run_edges(const Model& model, const EdgeSpace& space,
   std::mutex lock;
   for (std::int64_t first = 0; first < B; first += step) {
     const std::int64_t count = std::min(step, B - first);
-    const EdgeRunTile tile(model, space, ends, pairs, first, count, options, outside, found);
+    const std::unique_ptr<EdgeRunTile> tile = as_one_piece(model, [&] {
+      return std::make_unique<EdgeRunTile>(model, space, ends, pairs, first, count, options,
+                                           outside, found);
+    });
     parallel_pieces(n, model.threads(), [&](std::int64_t i) {
       const c10::AutoGradMode no_gradients_here(false);
       const auto& mask = masks[static_cast<std::size_t>(i)];
-      EdgeWrites writes = tile.writes(mask);
-      const at::Tensor value = tile.value(mask, writes, 0, work);
+      EdgeWrites writes = tile->writes(mask);
+      const at::Tensor value = tile->value(mask, writes, 0, work);
       const std::lock_guard guard(lock);
       found.each[i].narrow(0, first, count).copy_(value);
       done += count;
@@ -209,10 +223,12 @@ EdgeRunSeries::EdgeRunSeries(const Model& model, const EdgeSpace& space, const P
   const Outside outside(model, runs, options.outside);
   own.plain.evaluations += outside.evaluations();
   for (std::int64_t first = 0; first < B; first += own.step) {
-    own.tiles.push_back(std::make_unique<EdgeRunTile>(model, own.space, own.ends, pairs, first,
-                                                      std::min(own.step, B - first), own.options,
-                                                      outside, own.plain));
-    own.writes.push_back(own.tiles.back()->writes(widest));
+    own.tiles.push_back(as_one_piece(model, [&] {
+      return std::make_unique<EdgeRunTile>(model, own.space, own.ends, pairs, first,
+                                           std::min(own.step, B - first), own.options, outside,
+                                           own.plain);
+    }));
+    own.writes.push_back(as_one_piece(model, [&] { return own.tiles.back()->writes(widest); }));
   }
   own.plain.plain_evaluations = own.plain.evaluations;
 }
