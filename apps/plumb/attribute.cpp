@@ -85,9 +85,10 @@ void check(const AttributeFlags& flags) {
                 "--stability is for edges; of nodes, --each keeps each pair's scores");
   if (!nodes && !is_estimate(edge_method(flags.method))) return;
   if (flags.resume || flags.sample > 0 || flags.common.memory > 0)
-    throw Error(ErrorKind::bad_argument,
-                "--resume, --sample and --memory go with direct and exact: estimates are made of all "
-                "edges or nodes in one go");
+    throw Error(
+        ErrorKind::bad_argument,
+        "--resume, --sample and --memory go with direct and exact: estimates are made of all "
+        "edges or nodes in one go");
 }
 
 /// The edges that direct and exact are to evaluate: those named, or so many of those that eap-ig
@@ -100,7 +101,8 @@ void choose_edges(AttributeFlags& flags, const Model& model, const Pairs& pairs,
     only = edges_named(space, flags.edges);
   } else if (flags.top > 0 && flags.sample == 0 && !is_estimate(flags.options.method)) {
     const EdgeOptions by_gradients{.method = EdgeMethod::eap_ig, .steps = flags.options.steps};
-    only = strongest_edges(attribute_edges(model, pairs, metric, by_gradients, progress), flags.top);
+    only =
+        strongest_edges(attribute_edges(model, pairs, metric, by_gradients, progress), flags.top);
   }
   if (flags.sample == 0) return;
   if (only.empty()) {
@@ -108,16 +110,6 @@ void choose_edges(AttributeFlags& flags, const Model& model, const Pairs& pairs,
     std::iota(only.begin(), only.end(), 0);
   }
   only = sample_of(std::move(only), flags.sample, flags.common.seed);
-}
-
-/// How far the strongest edges depend on the pairs, from each pair's own scores.
-void tell_stability(EdgeReport& report, const AttributeFlags& flags) {
-  const at::Tensor known = report.scores.values.isfinite().nonzero().squeeze(1);
-  report.stability = EdgeStability{
-      .top = flags.stability,
-      .draws = 100,
-      .overlap = top_stability(report.each.index_select(1, known), flags.stability, true, 100,
-                               flags.common.seed)};
 }
 
 /// The part of one of several processes: rank 0 keeps tiles and gives out what was found.
@@ -153,7 +145,8 @@ int run_rank(AttributeFlags flags, const std::string& command_line, Ranks& ranks
     options.each = options.each || flags.stability > 0;
     report = edge_report(chosen.model, pairs, metric, options, progress,
                          {.store = tiles.get(), .ranks = &ranks});
-    if (flags.stability > 0) tell_stability(report, flags);
+    if (flags.stability > 0)
+      report.stability = edge_stability(report, flags.stability, common.seed);
     if (!flags.options.each) report.each = at::Tensor();
     report.options.each = flags.options.each;
     if (flags.check > 0) check_edges(report, chosen.model, pairs, flags.check, progress);
@@ -165,22 +158,12 @@ int run_rank(AttributeFlags flags, const std::string& command_line, Ranks& ranks
   }
   end_run(run, chosen.model);
   if (!first) return 0;
-  if (!common.out.empty()) {
-    const std::filesystem::path directory = common.out;
-    run.files = {{"archive", (directory / "attribute.h5").string()},
-                 {"json", (directory / "attribute.json").string()},
-                 {"text", (directory / "attribute.txt").string()}};
-  }
+  name_files(run, common.out, "attribute");
   const std::string json = edges_json(run, pairs, report, flags.top);
   const std::string text =
       edges_text(run, pairs, report, flags.top > 0 ? flags.top : listed_in_text);
   deliver(
-      [&] {
-        if (common.out.empty()) return;
-        write_archive(run.files.at("archive"), run, pairs, report);
-        write_file(run.files.at("json"), json);
-        write_file(run.files.at("text"), text);
-      },
+      run, [&](const auto& path) { write_archive(path, run, pairs, report); }, json, text,
       common.json ? json : text);
   if (tiles) tiles->remove();
   say_cost(run, common.quiet);
@@ -269,12 +252,15 @@ Command attribute_command() {
         offer_dtype(app, flags->common);
         offer_threads(app, flags->common);
         offer_memory(app, flags->common);
-        offer_seed(app, flags->common, "Of planted models, --sample, --stability and what --check draws");
-        offer_out(app, flags->common,
-                  "Also write attribute.h5, attribute.json and attribute.txt; while direct or exact "
-                  "lasts, attribute.tiles.h5 keeps what is finished");
-        app.add_flag("--resume", flags->resume,
-                     "Go on with the tiles that an interrupted run of direct or exact left in --out");
+        offer_seed(app, flags->common,
+                   "Of planted models, --sample, --stability and what --check draws");
+        offer_out(
+            app, flags->common,
+            "Also write attribute.h5, attribute.json and attribute.txt; while direct or exact "
+            "lasts, attribute.tiles.h5 keeps what is finished");
+        app.add_flag(
+            "--resume", flags->resume,
+            "Go on with the tiles that an interrupted run of direct or exact left in --out");
         offer_json(app, flags->common);
         offer_quiet(app, flags->common);
         return [flags, command_line] { return run_attribute(*flags, command_line); };

@@ -84,22 +84,12 @@ int run_attribute_nodes(const NodeFlags& flags, const std::string& command_line)
     if (flags.check > 0) check_nodes(report, chosen.model, pairs, check_of(flags), progress);
   }
   end_run(run, chosen.model);
-  if (!common.out.empty()) {
-    const std::filesystem::path directory = common.out;
-    run.files = {{"archive", (directory / "attribute.h5").string()},
-                 {"json", (directory / "attribute.json").string()},
-                 {"text", (directory / "attribute.txt").string()}};
-  }
+  name_files(run, common.out, "attribute");
   const std::string json = nodes_json(run, pairs, report, flags.top);
   const std::string text =
       nodes_text(run, pairs, report, flags.top > 0 ? flags.top : listed_in_text);
   deliver(
-      [&] {
-        if (common.out.empty()) return;
-        write_archive(run.files.at("archive"), run, pairs, report);
-        write_file(run.files.at("json"), json);
-        write_file(run.files.at("text"), text);
-      },
+      run, [&](const auto& path) { write_archive(path, run, pairs, report); }, json, text,
       common.json ? json : text);
   say_cost(run, common.quiet);
   return 0;

@@ -95,6 +95,27 @@ void deliver(const std::function<void()>& write_files, const std::string& text) 
   if (trouble) std::rethrow_exception(trouble);
 }
 
+void name_files(RunInfo& run, const std::string& out, const std::string& name) {
+  if (out.empty()) return;
+  const std::filesystem::path directory = out;
+  run.files = {{"archive", (directory / (name + ".h5")).string()},
+               {"json", (directory / (name + ".json")).string()},
+               {"text", (directory / (name + ".txt")).string()}};
+}
+
+void deliver(const RunInfo& run,
+             const std::function<void(const std::filesystem::path&)>& write_archive,
+             const std::string& json, const std::string& text, const std::string& printed) {
+  deliver(
+      [&] {
+        if (run.files.empty()) return;
+        write_archive(run.files.at("archive"));
+        write_file(run.files.at("json"), json);
+        write_file(run.files.at("text"), text);
+      },
+      printed);
+}
+
 void catch_signals() {
   struct sigaction action = {};
   action.sa_handler = [](int signal) { caught = signal; };

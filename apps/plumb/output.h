@@ -38,6 +38,16 @@ void print(const std::string& text);
 /// not be lost to a full disk.
 void deliver(const std::function<void()>& write_files, const std::string& text);
 
+/// Names, where `out` is a directory, the archive, JSON and text of a report in `run.files`:
+/// OUT/NAME.h5, .json and .txt.
+void name_files(RunInfo& run, const std::string& out, const std::string& name);
+
+/// Delivers a report to the files that `run` names, the archive by `write_archive` with its path,
+/// and to standard output.
+void deliver(const RunInfo& run,
+             const std::function<void(const std::filesystem::path&)>& write_archive,
+             const std::string& json, const std::string& text, const std::string& printed);
+
 /// Makes SIGINT and SIGTERM stop the job at its next progress call. A second one ends at once.
 void catch_signals();
 /// The signal that came, or 0.

@@ -88,8 +88,7 @@ Illustration illustrate_p0(const Chosen& chosen, const P0Inputs& inputs, const P
 // The experiments that --only names, in place of the locator.
 int run_only(P0Flags flags, const std::string& command_line) {
   const Common& common = flags.common;
-  const std::filesystem::path directory = common.out;
-  prepare_directory(directory);
+  prepare_directory(common.out);
   const Chosen chosen = open_model(flags.model, common);
   flags.options.seed = common.seed;
   RunInfo run = start_run(chosen.model, "p0", command_line, common.seed);
@@ -98,19 +97,12 @@ int run_only(P0Flags flags, const std::string& command_line) {
       with_bos(read_content(flags.inputs, chosen, common.seed), std::nullopt, chosen.model);
   const P0Experiments found = run_p0_experiments(chosen.model, inputs, flags.only, flags.options,
                                                  show_progress(common.quiet));
-  const auto file = [&](const char* name) { return (directory / name).string(); };
-  run.files = {{"archive", file("experiments.h5")},
-               {"json", file("experiments.json")},
-               {"text", file("experiments.txt")}};
+  name_files(run, common.out, "experiments");
   end_run(run, chosen.model);
   const std::string json = p0_experiments_json(run, found);
   const std::string text = p0_experiments_text(run, found);
   deliver(
-      [&] {
-        write_archive(run.files.at("archive"), run, found, inputs);
-        write_file(run.files.at("json"), json);
-        write_file(run.files.at("text"), text);
-      },
+      run, [&](const auto& path) { write_archive(path, run, found, inputs); }, json, text,
       common.json ? json : text);
   say_cost(run, common.quiet);
   return 0;

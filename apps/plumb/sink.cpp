@@ -51,21 +51,11 @@ int run_sink(const SinkFlags& flags, const std::string& command_line) {
     shown = illustrate(chosen.model, list.front().inputs, list.front().survey, chosen.tokens());
   }
   end_run(run, chosen.model);
-  if (!common.out.empty()) {
-    const std::filesystem::path directory = common.out;
-    run.files = {{"archive", (directory / "sink.h5").string()},
-                 {"json", (directory / "sink.json").string()},
-                 {"text", (directory / "sink.txt").string()}};
-  }
+  name_files(run, common.out, "sink");
   const std::string json = sink_json(run, surveys, heads);
   const std::string text = sink_text(run, surveys, heads, chosen.tokens());
   deliver(
-      [&] {
-        if (common.out.empty()) return;
-        write_archive(run.files.at("archive"), run, list, shown, heads);
-        write_file(run.files.at("json"), json);
-        write_file(run.files.at("text"), text);
-      },
+      run, [&](const auto& path) { write_archive(path, run, list, shown, heads); }, json, text,
       common.json ? json : shown_text(text));
   say_cost(run, common.quiet);
   return 0;

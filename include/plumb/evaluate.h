@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "plumb/attribute.h"
 #include "plumb/edge_circuit.h"
 #include "plumb/edge_run.h"
 #include "plumb/metrics.h"
@@ -31,23 +32,23 @@ struct CircuitValue {
   std::string name = {};
   std::int64_t edges = 0;  ///< run
   std::int64_t nodes = 0;
-  at::Tensor each = {};          ///< [B] float64: the metric
+  at::Tensor each = {};  ///< [B] float64: the metric
   Estimate metric = {};
-  Estimate faithfulness = {};    ///< 95 % bootstrap over pairs, all runs drawn alike
-  Estimate completeness = {};    ///< f of the rest of the model, if asked for: 0 = nothing is left
+  Estimate faithfulness = {};  ///< 95 % bootstrap over pairs, all runs drawn alike
+  Estimate completeness = {};  ///< f of the rest of the model, if asked for: 0 = nothing is left
 };
 
 struct Evaluation {
   EvaluationOptions options = {};
   bool paired = true;
-  at::Tensor clean = {};    ///< [B]: the metric of the plain runs
+  at::Tensor clean = {};  ///< [B]: the metric of the plain runs
   at::Tensor corrupt = {};
-  at::Tensor empty = {};    ///< [B]: of the run without any edge
+  at::Tensor empty = {};  ///< [B]: of the run without any edge
   Estimate clean_mean = {};
   Estimate corrupt_mean = {};
   Estimate empty_mean = {};
   std::vector<CircuitValue> circuits = {};
-  std::int64_t evaluations = 0;  ///< token-layer evaluations made, as in `EdgeRuns`
+  std::int64_t evaluations = 0;        ///< token-layer evaluations made, as in `EdgeRuns`
   std::int64_t plain_evaluations = 0;  ///< of these, those of the plain runs
   /// Circuits asked for, complements too. One forward pass for each beside a clean and a corrupt
   /// one are runs + 2; EAP-IG's package makes 2 runs + 2: each beside a corrupt one of its own.
@@ -106,10 +107,9 @@ struct EdgeNeed {
 };
 /// Of `sample` edges of the (pruned) circuit drawn at random, or of all if there are no more, by
 /// falling size of the loss: a minimal circuit has none of 0.
-std::vector<EdgeNeed> minimality(const Model& model, const EdgeCircuit& circuit,
-                                 const Pairs& pairs, std::int64_t sample,
-                                 const EvaluationOptions& options = {}, std::uint64_t seed = 0,
-                                 const Progress& progress = {});
+std::vector<EdgeNeed> minimality(const Model& model, const EdgeCircuit& circuit, const Pairs& pairs,
+                                 std::int64_t sample, const EvaluationOptions& options = {},
+                                 std::uint64_t seed = 0, const Progress& progress = {});
 
 /// How far the n edges of the largest scores depend on the pairs: the mean Jaccard index, and its
 /// 95 % interval, of the top n of all pairs with those of `draws` bootstrap samples of them.
@@ -117,5 +117,9 @@ std::vector<EdgeNeed> minimality(const Model& model, const EdgeCircuit& circuit,
 /// bad_argument.
 Estimate top_stability(const at::Tensor& each, std::int64_t n, bool absolute, int draws = 100,
                        std::uint64_t seed = 0);
+
+/// The same of a report with the scores of each pair, over the edges that were evaluated, by
+/// absolute score and 100 samples. Throws bad_argument.
+EdgeStability edge_stability(const EdgeReport& report, std::int64_t n, std::uint64_t seed = 0);
 
 }  // namespace plumb

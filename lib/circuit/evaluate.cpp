@@ -47,9 +47,7 @@ class Yardstick {
   at::Tensor samples(const at::Tensor& each) const {
     return (at::mv(shares_, each) - from_) / range_;
   }
-  Estimate operator()(const at::Tensor& each) const {
-    return middle_of(mean(each), samples(each));
-  }
+  Estimate operator()(const at::Tensor& each) const { return middle_of(mean(each), samples(each)); }
 
  private:
   const EdgeRuns& runs_;
@@ -96,7 +94,8 @@ Evaluation plain_of(const EdgeRuns& runs, const Pairs& pairs, const EvaluationOp
           .runs = asked};
 }
 
-CircuitValue value_of(const EdgeCircuit& circuit, const at::Tensor& each, const Yardstick& yardstick) {
+CircuitValue value_of(const EdgeCircuit& circuit, const at::Tensor& each,
+                      const Yardstick& yardstick) {
   return {.name = circuit.title,
           .edges = count_edges(circuit),
           .nodes = count_nodes(circuit),
@@ -145,8 +144,8 @@ void check_fractions(const CurveOptions& options) {
                 "a curve needs at least two fractions from 0 to 1, each larger than the last");
   }
   if (options.baselines < 0 || options.baselines > 1000)
-    throw Error(ErrorKind::bad_argument, fmt::format("from 0 to 1,000 baselines can be run, not {}",
-                                                     options.baselines));
+    throw Error(ErrorKind::bad_argument,
+                fmt::format("from 0 to 1,000 baselines can be run, not {}", options.baselines));
 }
 
 // One curve's rule: from the number of edges to the circuit.
@@ -165,7 +164,8 @@ std::vector<Chooser> choosers(const EdgeCircuit& scored, const CurveOptions& opt
   for (int i = 0; i < options.baselines; ++i) {
     const std::uint64_t seed = seeds.fork(static_cast<std::uint64_t>(i)).next();
     const auto name = [&](const char* kind) { return fmt::format("{} {}", kind, i + 1); };
-    made.push_back({name("random"), [=](std::int64_t n) { return random_edges(chosen(n, true), seed); }});
+    made.push_back(
+        {name("random"), [=](std::int64_t n) { return random_edges(chosen(n, true), seed); }});
     for (const auto& [kind, matching] :
          {std::pair("layers", Matching::layers), std::pair("scores", Matching::scores)}) {
       made.push_back({name(kind), [=, matching = matching](std::int64_t n) {
@@ -202,7 +202,8 @@ Evaluation evaluate(const Model& model, const std::vector<EdgeCircuit>& circuits
   Evaluation made = plain_of(runs, pairs, options, std::ssize(masks));
   for (std::size_t i = 0; i < ready.size(); ++i) {
     made.circuits.push_back(value_of(ready[i], values[i], yardstick));
-    if (options.complements) made.circuits.back().completeness = yardstick(values[ready.size() + i]);
+    if (options.complements)
+      made.circuits.back().completeness = yardstick(values[ready.size() + i]);
   }
   return made;
 }
@@ -243,10 +244,9 @@ CurveReport evaluate_curve(const Model& model, const EdgeCircuit& scored, const 
   return made;
 }
 
-std::vector<EdgeNeed> minimality(const Model& model, const EdgeCircuit& circuit,
-                                 const Pairs& pairs, std::int64_t sample,
-                                 const EvaluationOptions& options, std::uint64_t seed,
-                                 const Progress& progress) {
+std::vector<EdgeNeed> minimality(const Model& model, const EdgeCircuit& circuit, const Pairs& pairs,
+                                 std::int64_t sample, const EvaluationOptions& options,
+                                 std::uint64_t seed, const Progress& progress) {
   const EdgeCircuit ready = made_ready(circuit, options);
   std::vector<std::int64_t> own;
   for (std::int64_t edge = 0; edge < ready.space.edges(); ++edge) {
@@ -309,6 +309,16 @@ Estimate top_stability(const at::Tensor& each, std::int64_t n, bool absolute, in
     found[draw] = both / (2.0 * static_cast<double>(n) - both);
   }
   return middle_of(found.mean().item<double>(), found);
+}
+
+EdgeStability edge_stability(const EdgeReport& report, std::int64_t n, std::uint64_t seed) {
+  constexpr int draws = 100;
+  if (!report.each.defined())
+    throw Error(ErrorKind::bad_argument, "stability needs the scores of each pair");
+  const at::Tensor known = report.scores.values.isfinite().nonzero().squeeze(1);
+  return {.top = n,
+          .draws = draws,
+          .overlap = top_stability(report.each.index_select(1, known), n, true, draws, seed)};
 }
 
 }  // namespace plumb

@@ -12,11 +12,7 @@ std::string edges_json(const RunInfo& run, const Pairs& pairs, const EdgeReport&
                        std::int64_t top) {
   using report::Json;
   Json json = report::document(run);
-  json["inputs"] = {{"kind", "pairs"},
-                    {"sequences", pairs.count()},
-                    {"length", pairs.length()},
-                    {"bos", nullptr},
-                    {"sha256", pairs.sha256}};
+  json["inputs"] = report::inputs_json(pairs);
   json["conventions"] = Json::object();
   for (const auto& [name, words] : report::edge_conventions(found))
     json["conventions"][name] = words;
@@ -41,10 +37,11 @@ std::string edges_json(const RunInfo& run, const Pairs& pairs, const EdgeReport&
                          {"overlap", found.agreement->overlap}};
   }
   if (found.stability) {
-    json["stability"] = {{"top", found.stability->top},
-                         {"draws", found.stability->draws},
-                         {"jaccard", found.stability->overlap.mean},
-                         {"interval", {found.stability->overlap.low, found.stability->overlap.high}}};
+    json["stability"] = {
+        {"top", found.stability->top},
+        {"draws", found.stability->draws},
+        {"jaccard", found.stability->overlap.mean},
+        {"interval", {found.stability->overlap.low, found.stability->overlap.high}}};
   }
   json["evaluations"] = found.evaluations;
   json["backwards"] = found.backwards;

@@ -50,11 +50,7 @@ Json check_json(const NodeReport& found) {
 std::string nodes_json(const RunInfo& run, const Pairs& pairs, const NodeReport& found,
                        std::int64_t top) {
   Json json = report::document(run);
-  json["inputs"] = {{"kind", "pairs"},
-                    {"sequences", pairs.count()},
-                    {"length", pairs.length()},
-                    {"bos", nullptr},
-                    {"sha256", pairs.sha256}};
+  json["inputs"] = report::inputs_json(pairs);
   json["conventions"] = Json::object();
   for (const auto& [name, words] : report::node_conventions(found))
     json["conventions"][name] = words;

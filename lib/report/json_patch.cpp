@@ -10,11 +10,7 @@ namespace plumb {
 std::string patch_json(const RunInfo& run, const Pairs& pairs, const PatchReport& found) {
   using report::Json;
   Json json = report::document(run);
-  json["inputs"] = {{"kind", found.paired ? "pairs" : "prompts"},
-                    {"sequences", pairs.count()},
-                    {"length", pairs.length()},
-                    {"bos", nullptr},
-                    {"sha256", pairs.sha256}};
+  json["inputs"] = report::inputs_json(pairs);
   json["conventions"] = {
       {"direction", report::direction_words(found)},
       {"metric", report::metric_words(found.options.metric)},

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "plumb/metrics.h"
+#include "plumb/pairs.h"
 #include "plumb/run_info.h"
 #include "plumb/sink.h"
 
@@ -27,6 +28,7 @@ Json to_json(const SecondarySink& sink);
 Json document(const RunInfo& run);
 Json inputs_json(const SinkSurvey& survey);
 Json inputs_json(const Inputs& inputs);
+Json inputs_json(const Pairs& pairs);
 /// "sink", "norm", "loss" and what else a survey holds.
 void put_survey(Json& into, const SinkSurvey& survey);
 /// What the numbers of a survey mean.

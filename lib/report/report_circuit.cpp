@@ -23,15 +23,17 @@ std::string outside_words(const Replacement& outside) {
     case ReplacementKind::mean_position:
       return "edges outside carry the sender's mean over positions, of each clean prompt";
     case ReplacementKind::resample:
-      return fmt::format("edges outside carry what the sender writes in another clean prompt (seed "
-                         "{})",
-                         outside.seed);
+      return fmt::format(
+          "edges outside carry what the sender writes in another clean prompt (seed "
+          "{})",
+          outside.seed);
     default: return "edges outside carry what the sender writes in the corrupt run";
   }
 }
 
 std::string faithfulness_words() {
-  return "(m(circuit) - m(no edge)) / (m(model) - m(no edge)) of means over pairs: 1 = as the model, "
+  return "(m(circuit) - m(no edge)) / (m(model) - m(no edge)) of means over pairs: 1 = as the "
+         "model, "
          "0 = as with every edge replaced; 95 % bootstrap over pairs, all runs drawn alike";
 }
 
@@ -51,9 +53,8 @@ using report::Json;
 
 Json space_json(const EdgeCircuit& circuit) {
   const EdgeSpace& space = circuit.space;
-  return {{"layers", space.layers()},     {"heads", space.heads()},
-          {"kv_heads", space.kv_heads()}, {"parallel", space.parallel()},
-          {"edges", space.edges()},       {"senders", space.senders()},
+  return {{"layers", space.layers()},      {"heads", space.heads()}, {"kv_heads", space.kv_heads()},
+          {"parallel", space.parallel()},  {"edges", space.edges()}, {"senders", space.senders()},
           {"receivers", space.receivers()}};
 }
 
@@ -81,14 +82,10 @@ Json curve_json(const Curve& curve) {
 }
 
 Json overlap_json(const Overlap& found) {
-  return {{"edges", {found.a, found.b}},
-          {"both", found.both},
-          {"jaccard", found.jaccard},
-          {"nodes", {found.nodes_a, found.nodes_b}},
-          {"nodes_both", found.nodes_both},
-          {"nodes_jaccard", found.nodes_jaccard},
-          {"pearson", found.pearson},
-          {"spearman", found.spearman}};
+  return {{"edges", {found.a, found.b}},    {"both", found.both},
+          {"jaccard", found.jaccard},       {"nodes", {found.nodes_a, found.nodes_b}},
+          {"nodes_both", found.nodes_both}, {"nodes_jaccard", found.nodes_jaccard},
+          {"pearson", found.pearson},       {"spearman", found.spearman}};
 }
 
 Json start(const std::string& command) {
@@ -100,11 +97,7 @@ Json start(const std::string& command) {
 std::string circuit_json(const RunInfo& run, const Pairs& pairs, const CircuitReport& found) {
   const Evaluation& plain = found.evaluation ? *found.evaluation : found.curve->plain;
   Json json = report::document(run);
-  json["inputs"] = {{"kind", pairs.paired ? "pairs" : "prompts"},
-                    {"sequences", pairs.count()},
-                    {"length", pairs.length()},
-                    {"bos", nullptr},
-                    {"sha256", pairs.sha256}};
+  json["inputs"] = report::inputs_json(pairs);
   json["conventions"] = Json::object();
   for (const auto& [name, words] : report::evaluation_words(plain.options))
     json["conventions"][name] = words;

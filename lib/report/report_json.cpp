@@ -105,6 +105,14 @@ Json inputs_json(const SinkSurvey& survey) {
   return json;
 }
 
+Json inputs_json(const Pairs& pairs) {
+  return {{"kind", pairs.paired ? "pairs" : "prompts"},
+          {"sequences", pairs.count()},
+          {"length", pairs.length()},
+          {"bos", nullptr},
+          {"sha256", pairs.sha256}};
+}
+
 Json inputs_json(const Inputs& inputs) {
   Json json;
   json["kind"] = inputs.kind;

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <functional>
 #include <limits>
 #include <map>
@@ -13,15 +12,13 @@
 #include "plumb/error.h"
 #include "plumb/run.h"
 #include "plumb/sink.h"
+#include "sink/mix_measurement.h"
 #include "sink/mix_reductions.h"
 #include "sink/p0_context.h"
 #include "sink/reductions.h"
 
 namespace plumb {
 namespace {
-
-// Positions computed per call of `run`.
-constexpr std::int64_t positions_per_chunk = 2048;
 
 std::vector<Component> parse_components(const std::string& text, int layers) {
   std::vector<Component> list;
@@ -45,16 +42,6 @@ std::vector<Component> parse_components(const std::string& text, int layers) {
   return list;
 }
 
-// A condition before it is measured. `edits` are those for a run on sequences [first, first +
-// count) of so many positions.
-struct Setting {
-  std::string name = {};
-  Inputs inputs = {};
-  bool shifted = false;  // one position shorter than the plain inputs: they begin with a BOS
-  std::function<std::vector<Intervention>(std::int64_t first, std::int64_t count, std::int64_t T)>
-      edits = {};
-};
-
 std::vector<Intervention> hide_column_zero(int layers, std::int64_t T) {
   std::vector<std::int64_t> later;
   for (std::int64_t t = 1; t < T; ++t) later.push_back(t);
@@ -67,19 +54,10 @@ std::vector<Intervention> hide_column_zero(int layers, std::int64_t T) {
   return edits;
 }
 
-std::vector<std::int64_t> lengths_of(const Tokens& tokens) {
-  std::vector<std::int64_t> lengths(static_cast<std::size_t>(tokens.batch()), tokens.length());
-  if (tokens.lengths.defined()) {
-    for (std::int64_t b = 0; b < tokens.batch(); ++b)
-      lengths[static_cast<std::size_t>(b)] = tokens.lengths[b].item<std::int64_t>();
-  }
-  return lengths;
-}
-
 // Without the first token of each sequence.
 Inputs without_first(const Inputs& inputs) {
   std::vector<std::vector<std::int64_t>> sequences;
-  const std::vector<std::int64_t> lengths = lengths_of(inputs.tokens);
+  const std::vector<std::int64_t> lengths = token_counts(inputs.tokens);
   for (std::size_t b = 0; b < lengths.size(); ++b) {
     const at::Tensor row = inputs.tokens.ids[static_cast<std::int64_t>(b)].contiguous();
     const auto* ids = row.data_ptr<std::int64_t>();
@@ -87,190 +65,6 @@ Inputs without_first(const Inputs& inputs) {
   }
   return make_inputs(sequences, inputs.length() - 1, {}, inputs.kind);
 }
-
-Tokens part_of(const Tokens& tokens, std::int64_t first, std::int64_t count) {
-  Tokens part{.ids = tokens.ids.narrow(0, first, count), .positions = tokens.positions};
-  if (tokens.lengths.defined()) part.lengths = tokens.lengths.narrow(0, first, count);
-  return part;
-}
-
-at::Tensor mean_ignoring_nan(const at::Tensor& x) {  // over axis 0
-  const at::Tensor there = x.isnan().logical_not();
-  return x.nan_to_num(0.0).sum(0) / there.to(x.options()).sum(0);
-}
-
-// Sums over sequences, in float64, and what is kept of each sequence.
-class Measurement {
- public:
-  Measurement(const Model& model, const Setting& setting, const MixOptions& options,
-              std::int64_t position, const std::vector<std::int64_t>& replacements,
-              const at::Tensor& directions)
-      : model_(model),
-        setting_(setting),
-        options_(options),
-        layers_(model.config().layers),
-        position_(position),
-        replacements_(replacements),
-        directions_(directions),
-        lengths_(lengths_of(setting.inputs.tokens)) {}
-
-  // Returns the evaluations.
-  std::int64_t run_all(const std::function<void(double)>& tell) {
-    const Tokens& tokens = setting_.inputs.tokens;
-    const std::int64_t T = tokens.length();
-    const std::int64_t chunk = std::max<std::int64_t>(1, positions_per_chunk / T);
-    std::int64_t evaluations = 0;
-    for (std::int64_t first = 0; first < tokens.batch(); first += chunk) {
-      tell(static_cast<double>(first) / static_cast<double>(tokens.batch()));
-      const std::int64_t count = std::min(chunk, tokens.batch() - first);
-      const std::vector<Intervention> edits = setting_.edits(first, count, T);
-      const Tokens part = part_of(tokens, first, count);
-      Run plain = run(model_, part, plan(edits, true));
-      Tokens changed = part;
-      changed.ids = part.ids.clone();
-      for (std::int64_t b = 0; b < count; ++b) {
-        const std::int64_t old = part.ids[b][position_].item<std::int64_t>();
-        const std::int64_t other = replacements_[static_cast<std::size_t>(first + b)];
-        changed.ids[b][position_].fill_(other == old ? (other + 1) % model_.config().vocab : other);
-      }
-      const Run moved = run(model_, changed, plan(edits, false));
-      evaluations += plain.evaluations + moved.evaluations;
-      keep(plain, moved, first, count);
-    }
-    return evaluations;
-  }
-
-  MixState state() const {
-    MixState state{
-        .name = setting_.name, .length = setting_.inputs.length(), .position = position_};
-    const auto mean = [](const std::vector<at::Tensor>& list) { return at::stack(list).mean(0); };
-    const at::Tensor pairs = mean(collapses_);  // [L + 1, 4]
-    state.rank_distance = pairs.select(1, 0).contiguous();
-    state.rank_collapse = pairs.select(1, 1).contiguous();
-    state.last_distance = pairs.select(1, 2).contiguous();
-    state.last_relative = pairs.select(1, 3).contiguous();
-    state.energy = mean(energies_);
-    state.change = mean_ignoring_nan(at::stack(changes_));
-    state.relative = mean_ignoring_nan(at::stack(relatives_));
-    state.sink = at::cat(sink_, 0).mean(c10::IntArrayRef{0, 2});
-    state.entropy = at::cat(entropy_, 0).mean(c10::IntArrayRef{0, 2});
-    const at::Tensor drain = at::cat(drain_, 0).mean(0);
-    state.value_drain = drain.select(2, 0).contiguous();
-    state.value_ratio = drain.select(2, 1).contiguous();
-    state.honor = at::cat(honor_, 0).mean(0);
-    state.factors = at::cat(factors_, 0).mean(0);
-    state.spread = bootstrap(spreads_, options_.seed);
-    state.relative_spread = bootstrap(relative_spreads_, options_.seed);
-    if (model_.whole()) state.loss = bootstrap(losses_, options_.seed);
-    return state;
-  }
-
-  const std::vector<double>& relative_spreads() const { return relative_spreads_; }
-  const std::vector<double>& losses() const { return losses_; }
-
- private:
-  Site entered(int l) const {
-    return l == layers_ ? Site{Part::resid_post, layers_ - 1} : Site{Part::resid_pre, l};
-  }
-
-  Plan plan(const std::vector<Intervention>& edits, bool everything) const {
-    Plan plan{.interventions = edits, .logits = Logits::none};
-    for (int l = 0; l <= layers_; ++l) plan.record.emplace_back(entered(l));
-    if (!everything) {
-      plan.until = layers_;
-      return plan;
-    }
-    const LogitFactors factors(model_.config());
-    for (int l = 0; l < layers_; ++l) {
-      plan.record.push_back(
-          {Site{Part::pattern, l}, "received", received_by_head(Queries::no_self)});
-      plan.record.push_back({Site{Part::pattern, l}, "heads", head_statistics(Queries::no_self)});
-      plan.record.push_back({Site{Part::v, l}, "drain", value_drain(model_, l)});
-      plan.record.push_back({Site{Part::z, l}, "honor", honor()});
-      plan.record.push_back({Site{Part::q, l}, "factors", factors.queries(l)});
-      plan.record.push_back({Site{Part::k, l}, "factors", factors.keys(l)});
-    }
-    if (model_.whole()) plan.record.push_back(record_loss(setting_.inputs.bos ? 1 : 0));
-    return plan;
-  }
-
-  void keep(const Run& plain, const Run& moved, std::int64_t first, std::int64_t count) {
-    const auto of_layers = [&](Part part, const char* label) {
-      std::vector<at::Tensor> list;
-      for (int l = 0; l < layers_; ++l)
-        list.push_back(plain.cache.at({part, l}, label).to(at::kCPU, at::kDouble));
-      return at::stack(list, 1);
-    };
-    sink_.push_back(of_layers(Part::pattern, "received").select(3, 0));
-    entropy_.push_back(of_layers(Part::pattern, "heads").select(3, 0));
-    drain_.push_back(of_layers(Part::v, "drain"));
-    honor_.push_back(of_layers(Part::z, "honor"));
-    factors_.push_back(of_layers(Part::k, "factors"));
-    if (model_.whole()) {
-      const at::Tensor loss = plain.cache.at({Part::logits}, "loss").cpu().contiguous();
-      losses_.insert(losses_.end(), loss.data_ptr<double>(), loss.data_ptr<double>() + count);
-    }
-    for (std::int64_t b = 0; b < count; ++b)
-      keep_streams(plain, moved, b, lengths_[static_cast<std::size_t>(first + b)]);
-  }
-
-  // Of one sequence, its valid positions.
-  void keep_streams(const Run& plain, const Run& moved, std::int64_t b, std::int64_t n) {
-    const std::int64_t T = setting_.inputs.length();
-    at::Tensor collapse = at::empty({layers_ + 1, 4}, at::kDouble);
-    at::Tensor change = at::full({layers_ + 1, T}, std::nan(""), at::kDouble);
-    at::Tensor relative = change.clone();
-    std::vector<at::Tensor> energy;
-    for (int l = 0; l <= layers_; ++l) {
-      const at::Tensor before = plain.cache.at(entered(l))[b].narrow(0, 0, n).cpu();
-      const at::Tensor after = moved.cache.at(entered(l))[b].narrow(0, 0, n).cpu();
-      const Collapse rank = rank_collapse(before);
-      const Collapse last = last_rows(before);
-      auto* to = collapse.data_ptr<double>() + std::int64_t{l} * 4;
-      to[0] = rank.distance;
-      to[1] = rank.relative;
-      to[2] = last.distance;
-      to[3] = last.relative;
-      const auto norm = [](const at::Tensor& x) {
-        return at::linalg_vector_norm(x, 2, c10::IntArrayRef{-1});
-      };
-      const at::Tensor moved_by = norm((after - before).to(at::kDouble));
-      change[l].narrow(0, 0, n).copy_(moved_by);
-      relative[l].narrow(0, 0, n).copy_(moved_by / norm(before.to(at::kDouble)));
-      energy.push_back(band_energy(before, directions_, options_.bands));
-    }
-    collapses_.push_back(collapse);
-    energies_.push_back(at::stack(energy));
-    changes_.push_back(change);
-    relatives_.push_back(relative);
-    const auto after_token = [&](const at::Tensor& grid) {
-      return grid[layers_].narrow(0, position_ + 1, n - position_ - 1).mean().item<double>();
-    };
-    spreads_.push_back(after_token(change));
-    relative_spreads_.push_back(after_token(relative));
-  }
-
-  const Model& model_;
-  const Setting& setting_;
-  const MixOptions& options_;
-  const int layers_;
-  const std::int64_t position_;
-  const std::vector<std::int64_t>& replacements_;
-  const at::Tensor& directions_;
-  const std::vector<std::int64_t> lengths_;
-  std::vector<at::Tensor> sink_;  // chunks [b, L, H]
-  std::vector<at::Tensor> entropy_;
-  std::vector<at::Tensor> drain_;
-  std::vector<at::Tensor> honor_;
-  std::vector<at::Tensor> factors_;
-  std::vector<at::Tensor> collapses_;  // sequences [L + 1, 4]
-  std::vector<at::Tensor> energies_;
-  std::vector<at::Tensor> changes_;  // sequences [L + 1, T]
-  std::vector<at::Tensor> relatives_;
-  std::vector<double> spreads_;
-  std::vector<double> relative_spreads_;
-  std::vector<double> losses_;
-};
 
 // Mean over later positions of what each component of the sets writes in the plain run, [B, 1, d].
 std::map<Component, at::Tensor> ordinary_writes(const Model& model, const Inputs& inputs,
@@ -286,10 +80,10 @@ std::map<Component, at::Tensor> ordinary_writes(const Model& model, const Inputs
   }
   std::map<Component, at::Tensor> values;
   if (parts.empty()) return values;
-  const std::int64_t chunk = std::max<std::int64_t>(1, positions_per_chunk / inputs.length());
+  const std::int64_t chunk = std::max<std::int64_t>(1, mix_positions_at_once / inputs.length());
   for (std::int64_t first = 0; first < inputs.tokens.batch(); first += chunk) {
     const std::int64_t count = std::min(chunk, inputs.tokens.batch() - first);
-    const Run made = run(model, part_of(inputs.tokens, first, count), plan);
+    const Run made = run(model, tokens_between(inputs.tokens, first, count), plan);
     evaluations += made.evaluations;
     for (auto& [component, list] : parts)
       list.push_back(made.cache.at(output_site(component), "mean"));
@@ -335,7 +129,7 @@ MixReport measure_mix(const Model& model, const Inputs& inputs,
                                                      "sequences, got {}",
                                                      B, replacements.size()));
   }
-  const std::int64_t shortest = std::ranges::min(lengths_of(inputs.tokens));
+  const std::int64_t shortest = std::ranges::min(token_counts(inputs.tokens));
   const std::int64_t bos = inputs.bos ? 1 : 0;
   const std::int64_t content = shortest - bos;
   const std::int64_t position =
@@ -352,7 +146,7 @@ MixReport measure_mix(const Model& model, const Inputs& inputs,
   for (const std::string& text : options.knock_outs) sets.push_back(parse_components(text, layers));
   const auto values = ordinary_writes(model, inputs, sets, report.evaluations);
 
-  std::vector<Setting> settings;
+  std::vector<MixSetting> settings;
   const auto nothing = [](std::int64_t, std::int64_t, std::int64_t) {
     return std::vector<Intervention>();
   };
@@ -388,14 +182,14 @@ MixReport measure_mix(const Model& model, const Inputs& inputs,
   std::vector<double> plain_spreads;
   std::vector<double> plain_losses;
   for (std::size_t i = 0; i < settings.size(); ++i) {
-    const Setting& setting = settings[i];
+    const MixSetting& setting = settings[i];
     const auto tell = [&](double done) {
       if (!progress) return;
       progress("measuring " + setting.name,
                (static_cast<double>(i) + done) / static_cast<double>(settings.size()));
     };
-    Measurement measurement(model, setting, options, position - (setting.shifted ? 1 : 0),
-                            replacements, directions);
+    MixMeasurement measurement(model, setting, options, position - (setting.shifted ? 1 : 0),
+                               replacements, directions);
     report.evaluations += measurement.run_all(tell);
     MixState state = measurement.state();
     if (i == 0) {
@@ -409,7 +203,7 @@ MixReport measure_mix(const Model& model, const Inputs& inputs,
       constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
       state.loss = state.loss_change = {unknown, unknown, unknown};
     }
-    const std::vector<std::int64_t> lengths = lengths_of(setting.inputs.tokens);
+    const std::vector<std::int64_t> lengths = token_counts(setting.inputs.tokens);
     for (std::int64_t b = 0; b < std::min(options.jacobian_sequences, B); ++b) {
       if (progress) progress("pulling back through " + setting.name, 0.0);
       const std::int64_t T = std::min(lengths[static_cast<std::size_t>(b)],

@@ -16,18 +16,6 @@ namespace {
 // Float64 on both sides.
 constexpr double tolerance = 1e-10;
 
-Pairs some_pairs() {
-  std::vector<PairIds> list;
-  for (std::int64_t b = 0; b < 4; ++b) {
-    PairIds pair{.right = 5 + b, .wrong = 60 + b};
-    for (std::int64_t t = 0; t < 6; ++t) pair.clean.push_back((b * 31 + t * 17) % 97);
-    pair.corrupt = pair.clean;
-    pair.corrupt[2] = (pair.corrupt[2] + 40) % 97;
-    list.push_back(pair);
-  }
-  return make_pairs(list);
-}
-
 EdgeCircuit some_scores(const Model& model) {
   EdgeCircuit made = empty_circuit(EdgeSpace(model.config()));
   std::mt19937 random(2);
@@ -40,19 +28,21 @@ double mean_of(const at::Tensor& each) { return each.mean().item<double>(); }
 
 TEST(Evaluate, GivesFaithfulnessAndCompleteness) {
   const Model model = test::hash_model("llama");
-  const Pairs pairs = some_pairs();
+  const Pairs pairs = test::hash_pairs();
   const EdgeCircuit scored = some_scores(model);
   const EdgeCircuit some = top_edges(scored, 80, true);
   const Evaluation found =
       evaluate(model, {some, full_circuit(scored.space), empty_circuit(scored.space)}, pairs,
                {.complements = true});
-  const EdgeRuns runs = run_edges(
-      model, scored.space, {pruned(some).in, pruned(complement(pruned(some))).in}, pairs);
+  const EdgeRuns runs =
+      run_edges(model, scored.space, {pruned(some).in, pruned(complement(pruned(some))).in}, pairs);
   const double from = mean_of(runs.empty);
   const double range = mean_of(runs.clean) - from;
   EXPECT_TRUE(at::equal(found.circuits[0].each, runs.each[0]));
-  EXPECT_NEAR(found.circuits[0].faithfulness.mean, (mean_of(runs.each[0]) - from) / range, tolerance);
-  EXPECT_NEAR(found.circuits[0].completeness.mean, (mean_of(runs.each[1]) - from) / range, tolerance);
+  EXPECT_NEAR(found.circuits[0].faithfulness.mean, (mean_of(runs.each[0]) - from) / range,
+              tolerance);
+  EXPECT_NEAR(found.circuits[0].completeness.mean, (mean_of(runs.each[1]) - from) / range,
+              tolerance);
   EXPECT_EQ(found.circuits[0].edges, count_edges(pruned(some)));
   EXPECT_LE(found.circuits[0].faithfulness.low, found.circuits[0].faithfulness.mean);
   EXPECT_GE(found.circuits[0].faithfulness.high, found.circuits[0].faithfulness.mean);
@@ -67,7 +57,7 @@ TEST(Evaluate, GivesFaithfulnessAndCompleteness) {
 
 TEST(Evaluate, DrawsMibsCurves) {
   const Model model = test::hash_model("gpt2");
-  const Pairs pairs = some_pairs();
+  const Pairs pairs = test::hash_pairs();
   const EdgeCircuit scored = some_scores(model);
   const std::vector<double> fractions = {0.05, 0.2, 0.5, 1.0};
   const CurveReport found =
@@ -107,7 +97,7 @@ TEST(Evaluate, DrawsMibsCurves) {
 
 TEST(Evaluate, SaysWhatEdgesAdd) {
   const Model model = test::hash_model("gpt2");
-  const Pairs pairs = some_pairs();
+  const Pairs pairs = test::hash_pairs();
   const EdgeCircuit circuit = pruned(top_edges(some_scores(model), 120, true));
   const auto needs = minimality(model, circuit, pairs, 5, {}, 1);
   ASSERT_EQ(needs.size(), 5U);
@@ -130,10 +120,10 @@ TEST(Evaluate, SaysWhatEdgesAdd) {
 
 TEST(Evaluate, RefusesWhereNothingIsLost) {
   const Model model = test::hash_model("gpt2");
-  Pairs pairs = some_pairs();
+  Pairs pairs = test::hash_pairs();
   pairs.corrupt = pairs.clean;
   EXPECT_THROW((void)evaluate(model, {full_circuit(EdgeSpace(model.config()))}, pairs), Error);
-  EXPECT_THROW((void)evaluate(model, {}, some_pairs()), Error);
+  EXPECT_THROW((void)evaluate(model, {}, test::hash_pairs()), Error);
 }
 
 TEST(TopStability, IsOneWhereAllPairsAgree) {

@@ -17,18 +17,6 @@ namespace {
 // Float64 on both sides, sums in another order.
 constexpr double tolerance = 1e-10;
 
-Pairs some_pairs() {
-  std::vector<PairIds> list;
-  for (std::int64_t b = 0; b < 4; ++b) {
-    PairIds pair{.right = 5 + b, .wrong = 60 + b};
-    for (std::int64_t t = 0; t < 6; ++t) pair.clean.push_back((b * 31 + t * 17) % 97);
-    pair.corrupt = pair.clean;
-    pair.corrupt[2] = (pair.corrupt[2] + 40) % 97;
-    list.push_back(pair);
-  }
-  return make_pairs(list);
-}
-
 EdgeCircuit some_circuit(const Model& model) {
   EdgeCircuit made = empty_circuit(EdgeSpace(model.config()));
   std::mt19937 random(2);
@@ -57,7 +45,7 @@ Paths as_hops(const EdgeSpace& space, const EdgePath& path) {
 
 TEST(PathEffects, AreThoseOfPathPatching) {
   const Model model = test::hash_model("gpt2");
-  const Pairs pairs = some_pairs();
+  const Pairs pairs = test::hash_pairs();
   const EdgeCircuit circuit = some_circuit(model);
   const EdgeSpace& space = circuit.space;
   const auto paths = strongest_paths(circuit, 40);
@@ -90,14 +78,13 @@ TEST(PathEffects, OfSharedKeysOneHeadGoesOn) {
   const Model model = test::hash_model("llama");
   const EdgeSpace space(model.config());
   ASSERT_LT(space.kv_heads(), space.heads());
-  const Pairs pairs = some_pairs();
+  const Pairs pairs = test::hash_pairs();
   // The heads of a key head, one by one: what each writes differs.
   const auto path = [&](const char* head) {
     return EdgePath{.edges = {space.find_edge("input->a0.h0<v>").value(),
                               space.find_edge(std::string(head) + "->logits").value()}};
   };
-  const PathEffects found =
-      path_effects(model, space, {path("a0.h0"), path("a0.h1")}, pairs);
+  const PathEffects found = path_effects(model, space, {path("a0.h0"), path("a0.h1")}, pairs);
   EXPECT_GT((found.paths[0].each - found.paths[1].each).abs().max().item<double>(), 1e-4);
   EXPECT_THROW((void)path_effects(model, space, {EdgePath{.edges = {-1}}}, pairs), Error);
 }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "plumb/path_patch.h"
+#include "support/golden_json.h"
 #include "support/hash_weights.h"
 #include "support/paths.h"
 
@@ -17,23 +18,9 @@ using Json = nlohmann::json;
 // Both sides in float64 over the same weights.
 constexpr double tolerance = 1e-10;
 
-at::Tensor tensor_of(const Json& nested) {
-  if (!nested.is_array()) return at::scalar_tensor(nested.get<double>(), at::kDouble);
-  std::vector<at::Tensor> parts;
-  for (const Json& part : nested) parts.push_back(tensor_of(part));
-  return at::stack(parts);
-}
-
 TEST(PathGolden, AgreesWithHooksOnTransformers) {
   const Json golden = Json::parse(std::ifstream(test::source_dir() / "tests/golden/paths.json"));
-  std::vector<PairIds> list;
-  for (std::size_t b = 0; b < golden.at("answers").size(); ++b) {
-    list.push_back({.clean = golden.at("clean").at(b),
-                    .corrupt = golden.at("corrupt").at(b),
-                    .right = golden.at("answers").at(b).at(0),
-                    .wrong = golden.at("answers").at(b).at(1)});
-  }
-  const Pairs pairs = make_pairs(list);
+  const Pairs pairs = test::pairs_of(golden);
   ASSERT_GE(golden.at("cases").size(), 20U);
   for (const Json& entry : golden.at("cases")) {
     SCOPED_TRACE(entry.at("model").get<std::string>() + " " +
@@ -48,7 +35,7 @@ TEST(PathGolden, AgreesWithHooksOnTransformers) {
       paths.via.push_back(parse_sites(hop.get<std::string>(), layers));
     const PatchReport report =
         path_patch(model, pairs, {parse_sweep(entry.at("senders"))}, paths, {.raw = true});
-    const at::Tensor expected = tensor_of(entry.at("values"));
+    const at::Tensor expected = test::tensor_of(entry.at("values"));
     const at::Tensor& found = report.sweeps.front().values;
     ASSERT_EQ(found.sizes(), expected.sizes());
     EXPECT_LT((found - expected).abs().max().item<double>(), tolerance);

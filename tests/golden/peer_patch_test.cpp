@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "plumb/patch.h"
+#include "support/golden_json.h"
 #include "support/hash_weights.h"
 #include "support/paths.h"
 
@@ -17,13 +18,6 @@ using Json = nlohmann::json;
 
 // Both sides in float64 over the same float32-exact weights.
 constexpr double tolerance = 1e-10;
-
-at::Tensor tensor_of(const Json& nested) {
-  if (!nested.is_array()) return at::scalar_tensor(nested.get<double>(), at::kDouble);
-  std::vector<at::Tensor> parts;
-  for (const Json& part : nested) parts.push_back(tensor_of(part));
-  return at::stack(parts);
-}
 
 class PeerPatch : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Models, PeerPatch, testing::Values("gpt2", "llama"));
@@ -64,7 +58,7 @@ TEST_P(PeerPatch, SweepsAgreeWithTransformerLens) {
   EXPECT_NEAR(report.corrupt_mean.mean, golden.at("ld_corrupt").get<double>(), tolerance);
   for (std::size_t i = 0; i < sweeps.size(); ++i) {
     const at::Tensor expected =
-        tensor_of(golden.at("act_patch").at("sites").at(sweeps[i].first).at("values"));
+        test::tensor_of(golden.at("act_patch").at("sites").at(sweeps[i].first).at("values"));
     ASSERT_EQ(report.sweeps[i].values.sizes(), expected.sizes()) << sweeps[i].first;
     EXPECT_LT((report.sweeps[i].values - expected).abs().max().item<double>(), tolerance)
         << sweeps[i].first;

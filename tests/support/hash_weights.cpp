@@ -126,4 +126,16 @@ Model hash_model(const std::string& kind) {
   return Model(config, llama_weight, "hashed llama", {.dtype = at::kDouble});
 }
 
+Pairs hash_pairs() {
+  std::vector<PairIds> list;
+  for (std::int64_t b = 0; b < 4; ++b) {
+    PairIds pair{.right = 5 + b, .wrong = 60 + b};
+    for (std::int64_t t = 0; t < 6; ++t) pair.clean.push_back((b * 31 + t * 17) % 97);
+    pair.corrupt = pair.clean;
+    pair.corrupt[2] = (pair.corrupt[2] + 40) % 97;
+    list.push_back(pair);
+  }
+  return make_pairs(list);
+}
+
 }  // namespace plumb::test

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "plumb/model.h"
+#include "plumb/pairs.h"
 
 namespace plumb::test {
 
@@ -13,5 +14,8 @@ namespace plumb::test {
 /// 20 bits u in [-0.5, 0.5) of splitmix64(FNV-1a 64 of the name + (i + 1) 0x9E3779B97F4A7C15); 0.5
 /// u, of biases 0.125 u, of norm gains 1 + 0.25 u.
 Model hash_model(const std::string& kind);
+
+/// Four pairs of six tokens for it, which differ at position 2.
+Pairs hash_pairs();
 
 }  // namespace plumb::test
