@@ -8,6 +8,7 @@
 #include "plumb/p0_catalogue.h"
 #include "plumb/p0_general.h"
 #include "plumb/plant.h"
+#include "support/token_lists.h"
 
 namespace plumb {
 namespace {
@@ -20,21 +21,12 @@ constexpr double all_of_it = 0.8;  // share removed that counts as the sink's re
 constexpr double none_of_it = 0.1;
 constexpr double rounding = 1e-9;  // of float64 runs that compute the same
 
-std::vector<std::vector<std::int64_t>> as_lists(const at::Tensor& ids) {
-  std::vector<std::vector<std::int64_t>> lists;
-  for (std::int64_t b = 0; b < ids.size(0); ++b) {
-    const auto* row = ids[b].data_ptr<std::int64_t>();
-    lists.emplace_back(row, row + ids.size(1));
-  }
-  return lists;
-}
-
 P0Experiments experiments(const PlantOptions& options, const std::string& identifiers) {
   const Planted planted = plant(options);
   const Model model = to_model(planted, {.dtype = at::kDouble});
   P0Inputs inputs;
-  inputs.plain =
-      make_inputs(as_lists(plant_tokens(planted, 5, sequences, length)), length, {}, "tokens");
+  inputs.plain = make_inputs(test::as_lists(plant_tokens(planted, 5, sequences, length)), length,
+                             {}, "tokens");
   P0Options p0;
   p0.causal_sequences = sequences;
   p0.causal_length = length;

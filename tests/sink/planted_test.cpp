@@ -8,6 +8,7 @@
 #include "plumb/p0.h"
 #include "plumb/plant.h"
 #include "sink/p0_pointwise.h"
+#include "support/token_lists.h"
 
 namespace plumb {
 namespace {
@@ -15,19 +16,10 @@ namespace {
 constexpr std::int64_t sequences = 12;
 constexpr std::int64_t length = 48;
 
-std::vector<std::vector<std::int64_t>> as_lists(const at::Tensor& ids) {
-  std::vector<std::vector<std::int64_t>> lists;
-  for (std::int64_t b = 0; b < ids.size(0); ++b) {
-    const auto* row = ids[b].data_ptr<std::int64_t>();
-    lists.emplace_back(row, row + ids.size(1));
-  }
-  return lists;
-}
-
 P0Report locate(const PlantOptions& options) {
   const Planted planted = plant(options);
   const Model model = to_model(planted);
-  const auto ids = as_lists(plant_tokens(planted, 5, sequences, length));
+  const auto ids = test::as_lists(plant_tokens(planted, 5, sequences, length));
   P0Inputs inputs;
   inputs.plain = make_inputs(ids, length, {}, "tokens");
   if (options.route == Route::token)
@@ -101,7 +93,8 @@ TEST_P(PositionalPlant, MadeByTheBosTokenAloneIsTheTokenRoute) {
 TEST(P0System, IsTheFullRunAtPositionZero) {
   const Planted planted = plant({.seed = 4});
   const Model model = to_model(planted, {.dtype = at::kDouble});
-  const Inputs inputs = make_inputs(as_lists(plant_tokens(planted, 5, 6, 32)), 32, {}, "tokens");
+  const Inputs inputs =
+      make_inputs(test::as_lists(plant_tokens(planted, 5, 6, 32)), 32, {}, "tokens");
   P0Options options;
   options.causal_sequences = 6;
   options.causal_length = 32;
@@ -141,7 +134,7 @@ TEST(P0, StoppedHalfwayKeepsWhatItFound) {
   const Planted planted = plant({.seed = 1});
   const Model model = to_model(planted, {.dtype = at::kDouble});
   P0Inputs inputs;
-  inputs.plain = make_inputs(as_lists(plant_tokens(planted, 6, 6, 24)), 24, {}, "tokens");
+  inputs.plain = make_inputs(test::as_lists(plant_tokens(planted, 6, 6, 24)), 24, {}, "tokens");
   const P0Options options{.causal_sequences = 4, .causal_length = 24, .self_mask_position = 10};
   int calls = 0;
   const P0Report whole =

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "core/random.h"
+#include "support/token_lists.h"
 
 namespace plumb::test {
 
@@ -19,15 +20,6 @@ constexpr std::int64_t sequences = 12;
 constexpr std::int64_t length = 48;
 constexpr std::int64_t masked_position = 20;
 constexpr int deepest_write = 11;
-
-std::vector<std::vector<std::int64_t>> as_lists(const at::Tensor& ids) {
-  std::vector<std::vector<std::int64_t>> lists;
-  for (std::int64_t b = 0; b < ids.size(0); ++b) {
-    const auto* row = ids[b].data_ptr<std::int64_t>();
-    lists.emplace_back(row, row + ids.size(1));
-  }
-  return lists;
-}
 
 template <typename T, std::size_t n>
 T one_of(Random& random, const std::array<T, n>& values) {
