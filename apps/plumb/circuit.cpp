@@ -17,7 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-
 /// "12,12" or "32,32,8": layers, heads, key heads.
 EdgeSpace parse_graph(const std::string& text) {
   std::vector<int> numbers;
@@ -79,8 +78,8 @@ EdgeCircuit selected(EdgeCircuit circuit, const PruneFlags& flags) {
   if (flags.greedy) return greedy_edges(std::move(circuit), *flags.greedy, absolute);
   if (flags.threshold) return above_threshold(std::move(circuit), *flags.threshold, absolute);
   if (flags.fraction) {
-    const auto n = static_cast<std::int64_t>(*flags.fraction *
-                                             static_cast<double>(circuit.space.edges()));
+    const auto n =
+        static_cast<std::int64_t>(*flags.fraction * static_cast<double>(circuit.space.edges()));
     return top_edges(std::move(circuit), n, absolute);
   }
   return circuit;
@@ -172,8 +171,7 @@ void offer_reading(CLI::App& app, CircuitFlags& flags) {
 }
 
 EdgeCircuit open_circuit(const std::string& file, const CircuitFlags& flags) {
-  EdgeCircuit circuit =
-      read_circuit(file, {.kv_heads = flags.kv_heads, .space = flags.space});
+  EdgeCircuit circuit = read_circuit(file, {.kv_heads = flags.kv_heads, .space = flags.space});
   if (circuit.title.empty()) circuit.title = fs::path(file).stem().string();
   return circuit;
 }
@@ -198,8 +196,9 @@ Command circuit_prune_command() {
         const auto flags = std::make_shared<PruneFlags>();
         app.add_option("FILE", flags->file, "A circuit, or scores of plumb attribute")
             ->type_name("");
-        offer(app, "--top", "N", "The N edges of the largest scores",
-              [flags](const std::string& text) { flags->top = whole("--top", text, 0, 1LL << 40); });
+        offer(
+            app, "--top", "N", "The N edges of the largest scores",
+            [flags](const std::string& text) { flags->top = whole("--top", text, 0, 1LL << 40); });
         offer(app, "--greedy", "N", "N edges, each the best into what is reached from the logits",
               [flags](const std::string& text) {
                 flags->greedy = whole("--greedy", text, 0, 1LL << 40);
@@ -216,9 +215,8 @@ Command circuit_prune_command() {
                      "By the scores themselves: edges that work against the metric come last (by "
                      "their size)");
         const auto set = [flags, &app](const char* flag, const char* help, char how) {
-          offer(app, flag, "FILE", help, [flags, how](const std::string& text) {
-            flags->others.emplace_back(how, text);
-          });
+          offer(app, flag, "FILE", help,
+                [flags, how](const std::string& text) { flags->others.emplace_back(how, text); });
         };
         set("--unite", "And the edges of that circuit", '|');
         set("--share", "Of these only edges of that circuit", '&');
@@ -252,8 +250,7 @@ Command circuit_compare_command() {
 }
 
 Command circuit_draw_command() {
-  return {"circuit draw", "Draw a circuit with Graphviz",
-          [](CLI::App& app, const std::string&) {
+  return {"circuit draw", "Draw a circuit with Graphviz", [](CLI::App& app, const std::string&) {
             const auto flags = std::make_shared<FilesFlags>();
             app.add_option("FILE", flags->files, "A circuit")->type_name("");
             offer(app, "--to", "FILE.dot",
@@ -267,8 +264,8 @@ Command circuit_draw_command() {
 }
 
 std::vector<Command> circuit_commands() {
-  return {circuit_compare_command(), circuit_convert_command(), circuit_draw_command(),
-          circuit_evaluate_command(), circuit_paths_command(),  circuit_prune_command(),
+  return {circuit_compare_command(),  circuit_convert_command(), circuit_draw_command(),
+          circuit_evaluate_command(), circuit_paths_command(),   circuit_prune_command(),
           circuit_search_command()};
 }
 

@@ -117,19 +117,19 @@ Command circuit_evaluate_command() {
               "What edges outside carry: patching (the corrupt run's values), zero, mean, "
               "mean-batch, mean-position or resample (patching)",
               [flags](const std::string& text) { flags->outside = text; });
-        offer(app, "--metric", "NAME",
-              "logit_diff, log_prob, prob, prob_diff, rank, kl, reverse_kl, js, loss or "
-              "loss@POSITIONS; sink:LAYER[.HEAD], attention:SITE; norm:SITE or projection:SITE:FILE "
-              "of the stream (logit_diff)",
-              [flags](const std::string& text) { flags->metric = text; });
+        offer(
+            app, "--metric", "NAME",
+            "logit_diff, log_prob, prob, prob_diff, rank, kl, reverse_kl, js, loss or "
+            "loss@POSITIONS; sink:LAYER[.HEAD], attention:SITE; norm:SITE or projection:SITE:FILE "
+            "of the stream (logit_diff)",
+            [flags](const std::string& text) { flags->metric = text; });
         app.add_flag("--curve", flags->curve,
                      "The circuit's scores in both orders: faithfulness by fraction of edges, CPR "
                      "and CMD");
-        offer(app, "--fractions", "F,F,...",
-              "Of --curve (0.001,0.002,0.005,0.01,0.02,0.05,0.1,0.2,0.5,1)",
-              [flags](const std::string& text) {
-                flags->options.fractions = parse_fractions(text);
-              });
+        offer(
+            app, "--fractions", "F,F,...",
+            "Of --curve (0.001,0.002,0.005,0.01,0.02,0.05,0.1,0.2,0.5,1)",
+            [flags](const std::string& text) { flags->options.fractions = parse_fractions(text); });
         app.add_flag("--greedy", flags->options.greedy, "Of --curve: edges from the logits back");
         offer(app, "--baselines", "N",
               "Of --curve: N curves of random edges, N matched by layers and N by scores",
@@ -138,7 +138,8 @@ Command circuit_evaluate_command() {
               });
         app.add_flag("--completeness", flags->options.evaluation.complements,
                      "Also what the model does without each circuit");
-        offer(app, "--minimality", "N", "Also what N edges of the first circuit add, each by itself",
+        offer(app, "--minimality", "N",
+              "Also what N edges of the first circuit add, each by itself",
               [flags](const std::string& text) {
                 flags->needs = whole("--minimality", text, 1, 100'000'000);
               });

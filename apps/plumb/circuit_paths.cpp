@@ -36,8 +36,8 @@ PathEffects confirm(const EdgeCircuit& circuit, const PathsFlags& flags) {
       read_pairs(flags.pairs, chosen.tokens(),
                  bos_id(flags.bos.value_or(Bos{.kind = Bos::Kind::native}), chosen.tokens())));
   const Progress progress = show_progress(flags.common.quiet);
-  return path_effects(chosen.model, circuit.space,
-                      strongest_paths(pruned(circuit), flags.paths), pairs, metric, progress);
+  return path_effects(chosen.model, circuit.space, strongest_paths(pruned(circuit), flags.paths),
+                      pairs, metric, progress);
 }
 
 int run_paths(const PathsFlags& flags) {
@@ -64,9 +64,10 @@ Command circuit_paths_command() {
             offer(app, "--count", "K", "Paths to list (10)", [flags](const std::string& text) {
               flags->paths = whole("--count", text, 1, 10'000);
             });
-            app.add_flag("--confirm", flags->confirm,
-                         "Run each listed path on the model: what it does by itself, all else as in "
-                         "the clean run");
+            app.add_flag(
+                "--confirm", flags->confirm,
+                "Run each listed path on the model: what it does by itself, all else as in "
+                "the clean run");
             offer(app, "--model", "MODEL", "Of --confirm, as of plumb circuit evaluate",
                   [flags](const std::string& text) { flags->model.model = text; });
             offer(app, "--pairs", "FILE", "Of --confirm: pairs, as of plumb patch",

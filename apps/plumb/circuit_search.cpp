@@ -72,10 +72,11 @@ Command circuit_search_command() {
               [flags](const std::string& text) {
                 flags->options.threshold = number("--threshold", text, 0.0, 1e300);
               });
-        offer(app, "--metric", "NAME",
-              "What the loss is: kl, reverse_kl or js from the model's output, or how far any other "
-              "metric's mean is from the model's, as of plumb circuit evaluate (kl)",
-              [flags](const std::string& text) { flags->metric = text; });
+        offer(
+            app, "--metric", "NAME",
+            "What the loss is: kl, reverse_kl or js from the model's output, or how far any other "
+            "metric's mean is from the model's, as of plumb circuit evaluate (kl)",
+            [flags](const std::string& text) { flags->metric = text; });
         app.add_flag("--absolute", flags->options.absolute,
                      "An edge goes if the loss moves by less than the threshold, up or down");
         offer(app, "--start", "FILE",

@@ -144,7 +144,8 @@ int run_command(const Command& command, Arguments arguments, const std::string& 
 }
 
 std::string circuit_help() {
-  std::string text = "Circuits of edges, and the files of them.\n\nUsage: plumb circuit GROUP ...\n\n";
+  std::string text =
+      "Circuits of edges, and the files of them.\n\nUsage: plumb circuit GROUP ...\n\n";
   for (const Command& command : circuit_commands()) {
     text += fmt::format("  {:<9} {}\n", command.name.substr(command.name.find(' ') + 1),
                         command.summary);

@@ -69,7 +69,8 @@ int run_rank(const PatchFlags& flags, const std::string& command_line, Ranks& ra
   RunInfo run = start_run(chosen.model, "patch", command_line, common.seed);
   run.ranks = ranks.size();
   const Pairs pairs = read_pairs_of(flags.experiment, flags.bos, chosen);
-  const std::unique_ptr<TileFile> tiles = first ? tile_file(common.out, "patch", flags.resume) : nullptr;
+  const std::unique_ptr<TileFile> tiles =
+      first ? tile_file(common.out, "patch", flags.resume) : nullptr;
   PatchReport report;
   try {
     const Progress progress = show_progress(common.quiet || !first);

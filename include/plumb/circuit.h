@@ -25,7 +25,7 @@ struct CircuitNode {
 struct CircuitEdge {
   std::string from = {};
   std::string to = {};
-  double score = 0.0;     ///< signed: negative = the sender works against the read-out
+  double score = 0.0;  ///< signed: negative = the sender works against the read-out
   /// "", "or" (alternatives of which either suffices), "eraser"; of an edge into a head "q", "k" or
   /// "v" where it is known what the head reads there
   std::string kind = {};

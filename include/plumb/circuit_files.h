@@ -30,7 +30,7 @@ CircuitFormat parse_circuit_format(const std::string& text);
 CircuitFormat format_of(const std::filesystem::path& path);
 
 struct ReadCircuitOptions {
-  std::optional<int> kv_heads = {};   ///< of the formats that have keys and values for every head
+  std::optional<int> kv_heads = {};     ///< of the formats that have keys and values for every head
   std::optional<EdgeSpace> space = {};  ///< of lists that do not say which model they are of
 };
 

@@ -70,10 +70,10 @@ EdgeCircuit without(EdgeCircuit a, const EdgeCircuit& b);
 EdgeCircuit complement(EdgeCircuit circuit);
 
 struct Overlap {
-  std::int64_t a = 0;      ///< edges of the first circuit
-  std::int64_t b = 0;      ///< of the second
-  std::int64_t both = 0;   ///< of both
-  double jaccard = 1.0;    ///< both / either; 1 where both are empty
+  std::int64_t a = 0;     ///< edges of the first circuit
+  std::int64_t b = 0;     ///< of the second
+  std::int64_t both = 0;  ///< of both
+  double jaccard = 1.0;   ///< both / either; 1 where both are empty
   std::int64_t nodes_a = 0;
   std::int64_t nodes_b = 0;
   std::int64_t nodes_both = 0;

@@ -33,10 +33,11 @@ std::string to_eap_ig(const EdgeCircuit& circuit);
 /// passed over; unsupported where single neurons are left out.
 EdgeCircuit edge_circuit_from_eap_ig(std::string_view json, std::optional<int> kv_heads = {});
 
-/// EAP-IG's tensor form, its names in a safetensors file: edges_scores [senders, receivers] float64,
-/// edges_in_graph and nodes_in_graph as float32 0 and 1, with a key and a value edge for every head;
-/// the numbers of `cfg`, key heads and words stand in `plumb_cfg` [5] and `plumb_words`. The .pt
-/// file of the peer is a pickle, which can run any program when it is read: plumb reads none.
+/// EAP-IG's tensor form, its names in a safetensors file: edges_scores [senders, receivers]
+/// float64, edges_in_graph and nodes_in_graph as float32 0 and 1, with a key and a value edge for
+/// every head; the numbers of `cfg`, key heads and words stand in `plumb_cfg` [5] and
+/// `plumb_words`. The .pt file of the peer is a pickle, which can run any program when it is read:
+/// plumb reads none.
 void write_tensors(const EdgeCircuit& circuit, const std::filesystem::path& path);
 /// Throws bad_file, also where an edge that cannot be is in or has a score.
 EdgeCircuit edge_circuit_from_tensors(const std::filesystem::path& path,

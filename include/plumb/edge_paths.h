@@ -25,9 +25,9 @@ std::optional<std::vector<std::string>> smallest_cut(const EdgeCircuit& circuit)
 /// A way from the input to the logits.
 struct EdgePath {
   std::vector<std::int64_t> edges = {};  ///< from the input on
-  double share = 0.0;   ///< of all paths, 0 to 1
-  double weakest = 0.0;  ///< the score of smallest size on it
-  int sign = 1;          ///< the product of the scores' signs
+  double share = 0.0;                    ///< of all paths, 0 to 1
+  double weakest = 0.0;                  ///< the score of smallest size on it
+  int sign = 1;                          ///< the product of the scores' signs
 };
 /// The k paths of the largest share. A path's share is the product, over its edges, of the part
 /// that the edge's score has, by size, in the sum of those into the same component (of a head: into

@@ -10,9 +10,9 @@ namespace plumb {
 
 struct CircuitSearch {
   EdgeCircuit circuit = {};
-  double start_loss = 0.0;  ///< of the circuit that the search began with, pruned
-  double loss = 0.0;        ///< of the one found
-  std::int64_t tried = 0;   ///< sets of edges that were run
+  double start_loss = 0.0;             ///< of the circuit that the search began with, pruned
+  double loss = 0.0;                   ///< of the one found
+  std::int64_t tried = 0;              ///< sets of edges that were run
   std::int64_t evaluations = 0;        ///< token-layer evaluations made, as in `EdgeRuns`
   std::int64_t naive_evaluations = 0;  ///< those of one forward pass for each set
 };

@@ -91,7 +91,7 @@ class EdgeSpace {
 /// A score for every edge.
 struct EdgeScores {
   EdgeSpace space = {};
-  at::Tensor values = {};  ///< float64 [edges]; by position: [T, edges]
+  at::Tensor values = {};       ///< float64 [edges]; by position: [T, edges]
   std::string method = {};      ///< "eap", "eap-ig", "direct", "exact", ...
   std::string convention = {};  ///< one sentence: metric, sign, gradient point, steps, divisor
 };

@@ -16,9 +16,9 @@
 namespace plumb {
 
 struct PathEffect {
-  at::Tensor each = {};   ///< [B] float64: metric(clean run) - metric(run with the path's message)
-  Estimate effect = {};   ///< their mean: positive = the path raises the metric, as of an edge
-  Estimate share = {};    ///< of what all paths do together, metric(clean) - metric(corrupt)
+  at::Tensor each = {};  ///< [B] float64: metric(clean run) - metric(run with the path's message)
+  Estimate effect = {};  ///< their mean: positive = the path raises the metric, as of an edge
+  Estimate share = {};   ///< of what all paths do together, metric(clean) - metric(corrupt)
 };
 struct PathEffects {
   Metric metric = {};

@@ -57,7 +57,8 @@ struct PlantOptions {
   /// head reads in this layer, and those after it read the second. 0 = one wave. At least `write`
   /// + 2.
   int second = 0;
-  bool erase = false;  ///< the MLP of block `second` - 1 takes two fifths of the first direction away
+  /// The MLP of block `second` - 1 takes two fifths of the first direction away.
+  bool erase = false;
   /// The MLP of block `write` + 1 writes the same where that of `write` did not.
   bool backup = false;
   bool bos_too = false;  ///< the beginning-of-sequence token has the mark as well: two routes

@@ -14,9 +14,9 @@ namespace plumb {
 
 /// Provenance of a result: the program's call, the model, the arithmetic.
 struct RunInfo {
-  std::string command = {};         ///< "p0"
-  std::string command_line = {};    ///< as typed, quoted for a shell
-  std::string model = {};           ///< name of the model
+  std::string command = {};       ///< "p0"
+  std::string command_line = {};  ///< as typed, quoted for a shell
+  std::string model = {};         ///< name of the model
   /// `Model::sha256`, which another thread computes while the run goes on; read it with `sha256()`.
   std::shared_future<std::string> hash = {};
   std::string headers_sha256 = {};  ///< `Model::headers_sha256`

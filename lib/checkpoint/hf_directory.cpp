@@ -159,8 +159,8 @@ Opened open_hf_directory(const fs::path& directory) {
   for (const StoredTensor& tensor : opened.tensors) {
     if (tensor.storage == Storage::mxfp4_pair) pairs.insert(tensor.info.name);
   }
-  opened.source = [family = &family, config = opened.config, stripped,
-                   pairs = std::move(pairs)](Weight weight, int layer) {
+  opened.source = [family = &family, config = opened.config, stripped, pairs = std::move(pairs)](
+                      Weight weight, int layer) {
     Source source = family->source(config, weight, layer);
     if (stripped && source.tensor.starts_with(family->prefix)) {
       source.tensor.erase(0, family->prefix.size());

@@ -24,8 +24,9 @@ const StoredTensor& partner(const std::vector<StoredTensor>& tensors, const std:
                             const std::string& where) {
   const StoredTensor* found = find_tensor(tensors, stem + std::string(end));
   if (found == nullptr) {
-    throw Error(ErrorKind::bad_file, fmt::format("{}: tensor {} is there without {}", where,
-                                                 printable(name), printable(stem + std::string(end))));
+    throw Error(ErrorKind::bad_file,
+                fmt::format("{}: tensor {} is there without {}", where, printable(name),
+                            printable(stem + std::string(end))));
   }
   return *found;
 }
@@ -34,11 +35,12 @@ StoredTensor joined(const StoredTensor& blocks, const StoredTensor& scales, std:
                     const std::string& where) {
   const std::vector<std::int64_t>& shape = blocks.info.shape;
   if (blocks.info.dtype != "U8" || shape.size() != 4 || shape.back() != 16) {
-    throw Error(ErrorKind::bad_file,
-                fmt::format("{}: tensor {} should be U8 of shape [experts, rows, groups, 16]; it is "
-                            "{} of shape {}",
-                            where, printable(blocks.info.name), printable(blocks.info.dtype),
-                            shape_text(shape)));
+    throw Error(
+        ErrorKind::bad_file,
+        fmt::format("{}: tensor {} should be U8 of shape [experts, rows, groups, 16]; it is "
+                    "{} of shape {}",
+                    where, printable(blocks.info.name), printable(blocks.info.dtype),
+                    shape_text(shape)));
   }
   const std::vector<std::int64_t> groups(shape.begin(), shape.end() - 1);
   if (scales.info.dtype != "U8" || scales.info.shape != groups) {

@@ -143,8 +143,8 @@ void RowReader::read_vector(Out* out) {
   }
 }
 
-/// Takes a band of inputs at a time, and turns a few outputs of it in a corner of memory: the rows of
-/// `out` may lie at a distance at which they push each other out of the cache.
+/// Takes a band of inputs at a time, and turns a few outputs of it in a corner of memory: the rows
+/// of `out` may lie at a distance at which they push each other out of the cache.
 template <class Out>
 void RowReader::read_transposed(Out* out) {
   constexpr std::int64_t band = 32;

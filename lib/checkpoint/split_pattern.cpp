@@ -87,8 +87,9 @@ class SplitPattern {
     if (!braced || close == std::string_view::npos) refuse(source_.substr(at_, 2));
     const std::string_view name = source_.substr(at_ + 3, close - at_ - 3);
     constexpr std::string_view major = "LMNPSZC";
-    const bool category = (name.size() == 1 || (name.size() == 2 && name[1] >= 'a' && name[1] <= 'z')) &&
-                          major.find(name[0]) != std::string_view::npos;
+    const bool category =
+        (name.size() == 1 || (name.size() == 2 && name[1] >= 'a' && name[1] <= 'z')) &&
+        major.find(name[0]) != std::string_view::npos;
     if (!category) refuse(source_.substr(at_, close + 1 - at_));
     copy(close + 1 - at_);
   }

@@ -38,9 +38,9 @@ enum class Storage {
 struct StoredTensor {
   TensorInfo info = {};
   Storage storage = Storage::other;
-  const MappedFile* file = nullptr;  ///< outlives the tensor
-  const std::byte* data = nullptr;   ///< info.bytes bytes, not necessarily aligned; of an
-                                     ///< mxfp4_pair 16 for each block, and
+  const MappedFile* file = nullptr;   ///< outlives the tensor
+  const std::byte* data = nullptr;    ///< info.bytes bytes, not necessarily aligned; of an
+                                      ///< mxfp4_pair 16 for each block, and
   const std::byte* scales = nullptr;  ///< one for each block, in
   const MappedFile* scales_file = nullptr;
 };

@@ -37,10 +37,10 @@ void write_safetensors(AtomicFile& file, std::vector<TensorToWrite> tensors,
   std::uint64_t offset = 0;
   for (const TensorToWrite& tensor : tensors) {
     const std::uint64_t end = offset + bytes_of(tensor);
-    header[tensor.name] = {{"dtype", tensor.dtype == at::kBool ? "BOOL"
-                                                               : safetensors_dtype(tensor.dtype)},
-                           {"shape", tensor.shape},
-                           {"data_offsets", {offset, end}}};
+    header[tensor.name] = {
+        {"dtype", tensor.dtype == at::kBool ? "BOOL" : safetensors_dtype(tensor.dtype)},
+        {"shape", tensor.shape},
+        {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -45,9 +45,8 @@ constexpr std::array<Reading, 3> kReadings = {{{"q", "read as query", "#C000C0"}
                                                {"k", "read as key", "#008A00"},
                                                {"v", "read as value", "#2020E0"}}};
 const Reading* reading_of(const CircuitEdge& edge) {
-  const auto* const found = std::find_if(kReadings.begin(), kReadings.end(), [&](const Reading& r) {
-    return r.kind == edge.kind;
-  });
+  const auto* const found = std::find_if(kReadings.begin(), kReadings.end(),
+                                         [&](const Reading& r) { return r.kind == edge.kind; });
   return found == kReadings.end() ? nullptr : found;
 }
 
@@ -125,8 +124,7 @@ void write_node(std::string& out, const CircuitNode& node) {
       node.kind == "head" ? "\"filled,rounded\"" : "filled", style->fill, shown(tooltip(node)),
       kept(node.kind), node.layer, node.score);
   // The corners of these shapes need room of their own.
-  if (is_read_out(node) || node.kind == "mlp" || node.kind == "expert")
-    out += " margin=\"0,0.02\"";
+  if (is_read_out(node) || node.kind == "mlp" || node.kind == "expert") out += " margin=\"0,0.02\"";
   for (const auto& [key, value] : node.notes) {
     out += fmt::format(" {}={}", kept("plumb_note_" + key), kept(value));
   }
@@ -220,9 +218,9 @@ void write_legend(std::string& out, const Circuit& circuit, const std::map<long,
   if (!circuit.convention.empty()) {
     // A row for each line: breaks within one lie too close where the font is a substitute.
     for (const std::string& part : wrapped(circuit.convention)) {
-      rows += fmt::format(
-          "<tr><td colspan=\"2\" align=\"left\" cellpadding=\"0\"><i>{}</i></td></tr>",
-          markup(part));
+      rows +=
+          fmt::format("<tr><td colspan=\"2\" align=\"left\" cellpadding=\"0\"><i>{}</i></td></tr>",
+                      markup(part));
     }
   }
   out += fmt::format(
@@ -253,8 +251,8 @@ std::string to_dot(const Circuit& circuit) {
       "  node [fontname=\"Helvetica,Arial,sans-serif\" fontsize=12 margin=\"0.12,0.06\" "
       "height=0.4];\n"
       "  edge [fontname=\"Helvetica,Arial,sans-serif\" fontsize=10 arrowsize=0.7];\n",
-      shown(circuit.title), many ? "0.15" : "0.3", many ? "0.7" : "0.45",
-      kept(circuit.title), kept(circuit.convention));
+      shown(circuit.title), many ? "0.15" : "0.3", many ? "0.7" : "0.45", kept(circuit.title),
+      kept(circuit.convention));
   int spine = 0;
   const std::map<long, Column> columns = columns_of(circuit);
   for (const auto& [place, column] : columns) {

@@ -71,7 +71,8 @@ void check(const EdgeCircuit& circuit) {
 }
 
 std::int64_t count_edges(const EdgeCircuit& circuit) {
-  return std::count_if(circuit.in.begin(), circuit.in.end(), [](std::uint8_t in) { return in != 0; });
+  return std::count_if(circuit.in.begin(), circuit.in.end(),
+                       [](std::uint8_t in) { return in != 0; });
 }
 
 std::vector<std::uint8_t> senders_in(const EdgeCircuit& circuit) {
@@ -126,7 +127,7 @@ Reach reach_of(const EdgeCircuit& circuit, const EdgeEnds& ends) {
     const auto [from, to] = fed_by(space, receiver);
     const bool leads =
         ends.read(receiver) || std::any_of(reach.reaches.begin() + from, reach.reaches.begin() + to,
-                              [](std::uint8_t each) { return each != 0; });
+                                           [](std::uint8_t each) { return each != 0; });
     if (!leads) continue;
     const std::int64_t first = space.first_edge(receiver);
     for (std::int64_t sender = 0; sender < ends.seen_by(space, receiver); ++sender) {

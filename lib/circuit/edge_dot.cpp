@@ -107,7 +107,8 @@ EdgeCircuit edge_circuit_from_dot(std::string_view text) {
     each = number_of<int>(rest.substr(0, end), "graph's size");
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
-  if (sizes[4] < 0 || sizes[0] > 1 << 20 || sizes[1] > 1 << 20) refuse("the graph has no such size");
+  if (sizes[4] < 0 || sizes[0] > 1 << 20 || sizes[1] > 1 << 20)
+    refuse("the graph has no such size");
   EdgeCircuit circuit = empty_circuit(
       claimed_space(sizes[0], sizes[1], sizes[2], sizes[3] != 0, text.size(), kWhere));
   circuit.d_model = sizes[4];

@@ -1,4 +1,5 @@
-// Edge circuits as Neuronpedia's attribution graphs (its JSON schema "Anthropic Attribution Graph").
+// Edge circuits as Neuronpedia's attribution graphs (its JSON schema "Anthropic Attribution
+// Graph").
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -32,9 +33,10 @@ std::string to_neuronpedia(const EdgeCircuit& circuit, const ViewWords& view) {
   const std::size_t at = view.prompt_tokens.empty() ? 0 : view.prompt_tokens.size() - 1;
   fmt::memory_buffer out;
   const auto put = std::back_inserter(out);
-  fmt::format_to(put, "{{\"metadata\": {{\"slug\": {}, \"scan\": {}, \"prompt\": {}, "
-                      "\"prompt_tokens\": [", json_text(view.slug), json_text(view.scan),
-                 json_text(view.prompt));
+  fmt::format_to(put,
+                 "{{\"metadata\": {{\"slug\": {}, \"scan\": {}, \"prompt\": {}, "
+                 "\"prompt_tokens\": [",
+                 json_text(view.slug), json_text(view.scan), json_text(view.prompt));
   const char* between = "";
   for (const std::string& token : view.prompt_tokens) {
     fmt::format_to(put, "{}{}", between, json_text(token));
@@ -64,8 +66,8 @@ std::string to_neuronpedia(const EdgeCircuit& circuit, const ViewWords& view) {
                    : logits ? std::to_string(space.layers())
                             : std::to_string(writer.layer),
                    at,
-                   input    ? "embedding"
-                   : logits ? "logit"
+                   input                                  ? "embedding"
+                   : logits                               ? "logit"
                    : writer.kind == EdgeSender::Kind::mlp ? "plumb mlp"
                                                           : "plumb attention head",
                    id_of(name, at), name);
@@ -80,8 +82,8 @@ std::string to_neuronpedia(const EdgeCircuit& circuit, const ViewWords& view) {
     // The head of the group that goes on; the link's own words say what is read.
     std::int64_t target = first;
     while (target < last && used[static_cast<std::size_t>(target)] == 0) ++target;
-    const std::string to = first == last ? "logits"
-                                         : space.sender_name(target < last ? target : first);
+    const std::string to =
+        first == last ? "logits" : space.sender_name(target < last ? target : first);
     fmt::format_to(put,
                    "{}{{\"source\": \"{}\", \"target\": \"{}\", \"weight\": {}, \"plumb_edge\": "
                    "\"{}\"}}",
@@ -97,10 +99,10 @@ EdgeCircuit edge_circuit_from_neuronpedia(std::string_view text) {
   const Json document = parse_json(text, kWhere, kDeepest);
   const Fields fields(document, kWhere);
   const Fields settings = fields.object("metadata").object("generation_settings");
-  EdgeCircuit circuit = empty_circuit(claimed_space(
-      settings.integer("layers", 1, kMost), settings.integer("heads", 1, kMost),
-      settings.integer("kv_heads", 1, kMost), settings.flag("parallel", false), text.size(),
-      kWhere));
+  EdgeCircuit circuit = empty_circuit(
+      claimed_space(settings.integer("layers", 1, kMost), settings.integer("heads", 1, kMost),
+                    settings.integer("kv_heads", 1, kMost), settings.flag("parallel", false),
+                    text.size(), kWhere));
   circuit.d_model = static_cast<int>(settings.integer("d_model", 0, 1 << 30, 0));
   circuit.title = settings.text("title", "");
   circuit.convention = settings.text("convention", "");

@@ -128,8 +128,8 @@ std::optional<std::vector<std::string>> smallest_cut(const EdgeCircuit& circuit)
     int left = 0;
     Traits::edge_descriptor back = {};
   };
-  using Graph = boost::adjacency_list<boost::vecS, boost::vecS, boost::directedS,
-                                      boost::no_property, Pipe>;
+  using Graph =
+      boost::adjacency_list<boost::vecS, boost::vecS, boost::directedS, boost::no_property, Pipe>;
   const std::int64_t logits = space.senders();
   // Component n is entered at 2 n and left at 2 n + 1.
   Graph graph(2 * (size(logits) + 1));
@@ -272,7 +272,8 @@ EdgeCircuit search_edges(EdgeCircuit circuit, const std::function<double(const E
   const std::int64_t all = space.receivers();
   for (std::int64_t receiver = all - 1; receiver >= 0; --receiver) {
     if (progress)
-      progress("searching edges", static_cast<double>(all - 1 - receiver) / static_cast<double>(all));
+      progress("searching edges",
+               static_cast<double>(all - 1 - receiver) / static_cast<double>(all));
     // A component that nothing leaves any more does nothing: its own edges go untried.
     if (!ends.read(receiver)) {
       const Reach reach = reach_of(circuit, ends);

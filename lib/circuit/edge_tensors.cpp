@@ -73,20 +73,19 @@ void write_tensors(const EdgeCircuit& circuit, const std::filesystem::path& path
       {"convention", circuit.convention},
       {"kv_heads", std::to_string(circuit.space.kv_heads())}};
   AtomicFile file(path);
-  write_safetensors(
-      file,
-      {{"edges_scores", at::kDouble, shape, [&] { return made.scores; }},
-       {"edges_in_graph", at::kBool, shape, [&] { return made.in; }},
-       {"nodes_in_graph",
-        at::kBool,
-        {space.senders()},
-        [&] {
-          at::Tensor nodes = at::zeros({space.senders()}, at::kBool);
-          auto* const data = nodes.data_ptr<bool>();
-          for (std::size_t i = 0; i < used.size(); ++i) data[i] = used[i] != 0;
-          return nodes;
-        }}},
-      words);
+  write_safetensors(file,
+                    {{"edges_scores", at::kDouble, shape, [&] { return made.scores; }},
+                     {"edges_in_graph", at::kBool, shape, [&] { return made.in; }},
+                     {"nodes_in_graph",
+                      at::kBool,
+                      {space.senders()},
+                      [&] {
+                        at::Tensor nodes = at::zeros({space.senders()}, at::kBool);
+                        auto* const data = nodes.data_ptr<bool>();
+                        for (std::size_t i = 0; i < used.size(); ++i) data[i] = used[i] != 0;
+                        return nodes;
+                      }}},
+                    words);
   file.commit();
 }
 
@@ -102,9 +101,9 @@ EdgeCircuit edge_circuit_from_tensors(const std::filesystem::path& path,
   const Json parsed = parse_json(words.text("cfg"), where + ": cfg", 2);
   const Fields cfg(parsed, where + ": cfg");
   const std::int64_t heads = cfg.integer("n_heads", 1, kMost);
-  EdgeCircuit circuit = empty_circuit(claimed_space(
-      cfg.integer("n_layers", 1, kMost), heads, heads, cfg.flag("parallel_attn_mlp", false),
-      static_cast<std::size_t>(file.size()), where));
+  EdgeCircuit circuit = empty_circuit(claimed_space(cfg.integer("n_layers", 1, kMost), heads, heads,
+                                                    cfg.flag("parallel_attn_mlp", false),
+                                                    static_cast<std::size_t>(file.size()), where));
   circuit.d_model = static_cast<int>(cfg.integer("d_model", 0, 1 << 30, 0));
   circuit.title = words.text("title", "");
   circuit.convention = words.text("convention", "");
@@ -114,7 +113,8 @@ EdgeCircuit edge_circuit_from_tensors(const std::filesystem::path& path,
     if (!number.is_number_integer() || number.get<std::int64_t>() < 1 ||
         heads % number.get<std::int64_t>() != 0)
       throw Error(ErrorKind::bad_file, fmt::format("{}: {} heads and a number of key heads that "
-                                                   "does not divide them", where, heads));
+                                                   "does not divide them",
+                                                   where, heads));
     kv_heads = static_cast<int>(number.get<std::int64_t>());
   } else if (*kv_heads < 1 || heads % *kv_heads != 0) {
     throw Error(ErrorKind::bad_file, fmt::format("{}: {} heads are no multiple of {} key heads",

@@ -53,7 +53,8 @@ void EdgeFiller::put(std::string_view name, double score, bool in) {
   const auto edge = circuit_.space.find_edge(name);
   if (!edge) refuse(fmt::format("the model has no edge {}", printable(name)));
   const auto place = static_cast<std::size_t>(*edge);
-  if (std::exchange(met_[place], 1) != 0) refuse(fmt::format("edge {} occurs twice", printable(name)));
+  if (std::exchange(met_[place], 1) != 0)
+    refuse(fmt::format("edge {} occurs twice", printable(name)));
   if (!std::isfinite(score)) refuse(fmt::format("the score of {} is not finite", printable(name)));
   circuit_.scores[place] = score;
   circuit_.in[place] = in ? 1 : 0;

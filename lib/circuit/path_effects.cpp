@@ -30,19 +30,20 @@ PathEffects path_effects(const Model& model, const EdgeSpace& space,
   const at::Tensor whole = runs.clean - runs.corrupt;
   const double total = whole.mean().item<double>();
   if (total == 0.0 || !std::isfinite(total))
-    throw Error(ErrorKind::bad_argument,
-                fmt::format("the clean and the corrupt runs have the same mean {}: there is nothing "
-                            "that a path could be a share of",
-                            to_string(metric)));
+    throw Error(
+        ErrorKind::bad_argument,
+        fmt::format("the clean and the corrupt runs have the same mean {}: there is nothing "
+                    "that a path could be a share of",
+                    to_string(metric)));
   found.total = bootstrap(whole);
   const at::Tensor shares = bootstrap_shares(whole.size(0));
   const at::Tensor of = at::mv(shares, whole);
   for (std::int64_t path = 0; path < std::ssize(paths); ++path) {
     const at::Tensor each = runs.clean - runs.each[path];
-    found.paths.push_back({.each = each,
-                           .effect = bootstrap(each),
-                           .share = middle_of(each.mean().item<double>() / total,
-                                              at::mv(shares, each) / of)});
+    found.paths.push_back(
+        {.each = each,
+         .effect = bootstrap(each),
+         .share = middle_of(each.mean().item<double>() / total, at::mv(shares, each) / of)});
   }
   return found;
 }

@@ -79,14 +79,20 @@ std::string XmlReader::plain(std::string_view text) const {
     const std::size_t end = text.find(';', i);
     if (end == std::string_view::npos || end - i > 12) refuse("an & that begins no entity");
     const std::string_view name = text.substr(i + 1, end - i - 1);
-    if (name == "amp") out += '&';
-    else if (name == "lt") out += '<';
-    else if (name == "gt") out += '>';
-    else if (name == "quot") out += '"';
-    else if (name == "apos") out += '\'';
+    if (name == "amp")
+      out += '&';
+    else if (name == "lt")
+      out += '<';
+    else if (name == "gt")
+      out += '>';
+    else if (name == "quot")
+      out += '"';
+    else if (name == "apos")
+      out += '\'';
     else {
       const bool hexadecimal = name.starts_with("#x");
-      const std::string_view digits = name.substr(std::min<std::size_t>(hexadecimal ? 2 : 1, name.size()));
+      const std::string_view digits =
+          name.substr(std::min<std::size_t>(hexadecimal ? 2 : 1, name.size()));
       unsigned code = 0;
       const auto [stop, error] = std::from_chars(digits.data(), digits.data() + digits.size(), code,
                                                  hexadecimal ? 16 : 10);

@@ -303,7 +303,7 @@ std::vector<SlicedSite> parse_sites(std::string_view text, int layers) {
         }
         const Slice& slice = pattern.slice;
         entries += 1 + slice.heads.size() + slice.positions.size() + slice.keys.size() +
-                 slice.units.size() + slice.experts.size();
+                   slice.units.size() + slice.experts.size();
         if (entries > most_indices)
           fail(item, "with the sites before it, too many entries are named");
         sites.push_back({.site = {.part = pattern.part->part, .layer = static_cast<int>(layer)},

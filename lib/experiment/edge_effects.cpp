@@ -176,10 +176,8 @@ at::Tensor EdgeEffects::by_mlp(const EffectJob& job, std::int64_t& evaluations) 
     return metric_of_edits(job.layer, {{{Part::mlp_in, job.layer}, {}, Add{change.flatten(0, 1)}}},
                            change.size(1), evaluations);
   }
-  const Where where =
-      behind_ == Behind::frozen ? Where::read : Where::changed;
-  const at::Tensor written =
-      mlp_writes(job.layer, changes(job, where), where, evaluations);
+  const Where where = behind_ == Behind::frozen ? Where::read : Where::changed;
+  const at::Tensor written = mlp_writes(job.layer, changes(job, where), where, evaluations);
   if (behind_ == Behind::frozen) return metric_at_reads(written);
   const at::Tensor plain = plain_.trunk.resid_pre[at_layer(job.layer) + 1]
                                .narrow(1, from_, written.size(2))

@@ -34,9 +34,9 @@ Part value_of(EdgeReceiver::Kind kind) {
 // change. A head depends on no other's: it makes what it would make if it alone read it.
 at::Tensor EdgeEffects::changed_z(const EffectJob& job, std::int64_t& evaluations) const {
   const at::Tensor change = changes(job, Where::changed);
-  const at::Tensor plain = looked_at(plain_.trunk.resid_pre[at_layer(job.layer)].flatten(0, 1),
-                                     Where::changed)
-                               .unsqueeze(1);
+  const at::Tensor plain =
+      looked_at(plain_.trunk.resid_pre[at_layer(job.layer)].flatten(0, 1), Where::changed)
+          .unsqueeze(1);
   const at::Tensor stream = plain + change.to(plain.scalar_type());
   evaluations += stream.numel() / stream.size(3);
   return follower_->attend_apart(value_of(job.kind), job.layer, {.from = from_, .stream = stream},
@@ -86,9 +86,9 @@ at::Tensor EdgeEffects::by_heads(const EffectJob& job, std::int64_t& evaluations
   const bool frozen = behind_ == Behind::frozen;
   at::Tensor z = changed_z(job, evaluations);
   const at::Tensor& all = plain_.z[at_layer(job.layer)];
-  const at::Tensor clean = looked_at(all.flatten(2).flatten(0, 1),
-                                     frozen ? Where::read : Where::changed)
-                               .view({all.size(0), -1, all.size(2), all.size(3)});
+  const at::Tensor clean =
+      looked_at(all.flatten(2).flatten(0, 1), frozen ? Where::read : Where::changed)
+          .view({all.size(0), -1, all.size(2), all.size(3)});
   if (frozen) {
     // Before the first change nothing differs.
     const at::Tensor past = reads_ < from_;

@@ -58,10 +58,11 @@ std::vector<std::int64_t> edges_named(const EdgeSpace& space, std::string_view w
       }
     }
     if (found.size() == before)
-      throw Error(ErrorKind::bad_argument,
-                  fmt::format("the model has no edge '{}'; they are named like a0.h1->a3.h4<q>, and "
-                              "* stands for any characters",
-                              word));
+      throw Error(
+          ErrorKind::bad_argument,
+          fmt::format("the model has no edge '{}'; they are named like a0.h1->a3.h4<q>, and "
+                      "* stands for any characters",
+                      word));
   }
   std::ranges::sort(found);
   found.erase(std::unique(found.begin(), found.end()), found.end());
@@ -70,8 +71,7 @@ std::vector<std::int64_t> edges_named(const EdgeSpace& space, std::string_view w
 
 std::vector<std::int64_t> sample_of(std::vector<std::int64_t> edges, std::int64_t count,
                                     std::uint64_t seed) {
-  if (count < 1)
-    throw Error(ErrorKind::bad_argument, fmt::format("{} edges are no sample", count));
+  if (count < 1) throw Error(ErrorKind::bad_argument, fmt::format("{} edges are no sample", count));
   const std::vector<std::int64_t> order = Random(seed).permutation(std::ssize(edges));
   std::vector<std::int64_t> drawn;
   for (std::size_t i = 0; i < order.size() && std::ssize(drawn) < count; ++i)

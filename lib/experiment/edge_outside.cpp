@@ -21,10 +21,10 @@ Site heads_site(const ModelConfig& config, int layer) {
 }
 
 Tokens some_tokens(const Tokens& tokens, std::int64_t first, std::int64_t count) {
-  return {.ids = tokens.ids.narrow(0, first, count),
-          .lengths = tokens.lengths.defined() ? tokens.lengths.narrow(0, first, count)
-                                              : tokens.lengths,
-          .positions = tokens.positions};
+  return {
+      .ids = tokens.ids.narrow(0, first, count),
+      .lengths = tokens.lengths.defined() ? tokens.lengths.narrow(0, first, count) : tokens.lengths,
+      .positions = tokens.positions};
 }
 
 void each_write(OutsideValues& values, const ModelConfig& config,

@@ -12,11 +12,11 @@ namespace plumb {
 /// What the senders' writes are replaced by, and the streams if all are. Each broadcasts to the
 /// tile's [B, T, ...].
 struct OutsideValues {
-  at::Tensor input = {};              ///< [B, T, d_model]
+  at::Tensor input = {};               ///< [B, T, d_model]
   std::vector<at::Tensor> heads = {};  ///< [layers]: z [B, T, H, d_head], or head_out [.., d_model]
   std::vector<at::Tensor> mlps = {};   ///< [layers]: [B, T, d_model]
-  std::vector<at::Tensor> pre = {};    ///< [layers + 1]: the stream entering each block, and the last
-  std::vector<at::Tensor> mid = {};    ///< [layers]: between attention and MLP
+  std::vector<at::Tensor> pre = {};  ///< [layers + 1]: the stream entering each block, and the last
+  std::vector<at::Tensor> mid = {};  ///< [layers]: between attention and MLP
   /// [layers]: keys and values [B, from, K, d_head] before the first position that is run
   std::vector<at::Tensor> past_k = {};
   std::vector<at::Tensor> past_v = {};

@@ -136,8 +136,7 @@ class EdgePass {
     for (const std::int64_t receiver : receivers) {
       std::string row(size(held), 0);
       for (std::int64_t sender = 0; sender < ends_.seen_by(space_, receiver); ++sender) {
-        if (leads_[size(sender)] != 0 &&
-            mask_[size(space_.first_edge(receiver) + sender)] != 0)
+        if (leads_[size(sender)] != 0 && mask_[size(space_.first_edge(receiver) + sender)] != 0)
           row[size(row_[size(sender)])] = '\1';
       }
       const auto [place, fresh] = known.emplace(row, std::ssize(known));
@@ -179,9 +178,8 @@ class EdgePass {
         const at::Tensor shift = bias ? rows_of(*bias, layer, head, count) : at::Tensor();
         if (shift.defined()) shifts.push_back(shift);
       }
-      const at::Tensor out =
-          Pass::affine(normed[stream], at::cat(matrices), shifts.empty() ? at::Tensor()
-                                                                         : at::cat(shifts));
+      const at::Tensor out = Pass::affine(normed[stream], at::cat(matrices),
+                                          shifts.empty() ? at::Tensor() : at::cat(shifts));
       const auto number = std::ssize(own);
       made.index_copy_(2, at::tensor(own, at::kLong).to(normed.device()),
                        out.view({b_, n_, number, config_.d_head}));
@@ -254,8 +252,7 @@ class EdgePass {
     const at::Tensor q =
         queries_or_keys(layer, of_q, who.heads, true).reshape({B_, 1, -1, H, config_.d_head});
     Attention& attention = rows_->attention();
-    const at::Tensor bias = attention.score_bias(layer, T_, q)
-                                .narrow(-1, 0, span_.end);
+    const at::Tensor bias = attention.score_bias(layer, T_, q).narrow(-1, 0, span_.end);
     const at::Tensor rows =
         ending ? of_reads(bias, span_.reads, 1) : bias.narrow(-2, span_.from, n_);
     at::Tensor z = mix(attention, layer, q, k, v, past(outside_.past_k, layer, k),
@@ -307,14 +304,13 @@ class EdgePass {
     const std::int64_t K = space_.kv_heads();
     const std::int64_t G = config_.heads / K;
     const Readers who = readers(layer, true);
-    const at::Tensor k = widened(queries_or_keys(
-        layer, normed(layer, EdgeReceiver::Kind::k, who.keys), who.keys, false));
-    const at::Tensor q = widened(queries_or_keys(
-        layer, normed(layer, EdgeReceiver::Kind::q, who.heads), who.heads, true));
+    const at::Tensor k = widened(
+        queries_or_keys(layer, normed(layer, EdgeReceiver::Kind::k, who.keys), who.keys, false));
+    const at::Tensor q = widened(
+        queries_or_keys(layer, normed(layer, EdgeReceiver::Kind::q, who.heads), who.heads, true));
     Attention& attention = rows_->attention();
-    const at::Tensor products =
-        at::matmul((q * attention.factor()).permute({0, 2, 1, 3}),
-                   k.repeat_interleave(G, 2).permute({0, 2, 3, 1}));
+    const at::Tensor products = at::matmul((q * attention.factor()).permute({0, 2, 1, 3}),
+                                           k.repeat_interleave(G, 2).permute({0, 2, 3, 1}));
     return attention.pattern(layer, products, attention.score_bias(layer, T_, q));
   }
 
@@ -347,8 +343,8 @@ class EdgePass {
       if (factor.defined()) now = now * widened(factor);
       changes = now - widened(outside).index_select(2, index).permute({2, 0, 1, 3});
     }
-    work_ += b_ * n_ * (keeps_z(config_) ? std::ssize(writers) : H) * config_.d_head *
-             config_.d_model;
+    work_ +=
+        b_ * n_ * (keeps_z(config_) ? std::ssize(writers) : H) * config_.d_head * config_.d_model;
     for (std::size_t i = 0; i < writers.size(); ++i)
       keep(first + writers[i], changes[static_cast<std::int64_t>(i)]);
   }

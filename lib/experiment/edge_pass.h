@@ -16,9 +16,9 @@ namespace plumb {
 
 /// Where a run of a tile begins to differ, and where it is read.
 struct EdgeSpan {
-  std::int64_t from = 0;  ///< before it, every run is the one outside
-  std::int64_t end = 0;   ///< nobody reads what stands from here on
-  at::Tensor reads = {};  ///< [B, P] int64: of a metric of the logits, else undefined
+  std::int64_t from = 0;          ///< before it, every run is the one outside
+  std::int64_t end = 0;           ///< nobody reads what stands from here on
+  at::Tensor reads = {};          ///< [B, P] int64: of a metric of the logits, else undefined
   std::optional<Site> site = {};  ///< that is read in its place
 };
 
@@ -40,9 +40,9 @@ class EdgeRunner {
   std::vector<std::uint8_t> leads(const std::vector<std::uint8_t>& mask) const;
   /// Room for what is written in runs of the set and of its parts.
   EdgeWrites writes(const std::vector<std::uint8_t>& mask) const;
-  /// The stream before the final norm where it is read, [B, P, d_model]; or the site that is. `mask`
-  /// [edges]. Of the blocks before `from` the writes stand there already, from runs of sets that
-  /// have the same edges into them. Adds to `work` the rows run, each times the numbers of the
+  /// The stream before the final norm where it is read, [B, P, d_model]; or the site that is.
+  /// `mask` [edges]. Of the blocks before `from` the writes stand there already, from runs of sets
+  /// that have the same edges into them. Adds to `work` the rows run, each times the numbers of the
   /// weights that they met.
   at::Tensor run(const std::vector<std::uint8_t>& mask, EdgeWrites& writes, int from,
                  std::atomic<std::int64_t>& work) const;
@@ -56,7 +56,7 @@ class EdgeRunner {
   const OutsideValues& outside_;
   const EdgeSpan& span_;
   Plan plan_ = {};
-  DecoderInputs inputs_;   // at the live positions
+  DecoderInputs inputs_;    // at the live positions
   DecoderInputs at_reads_;  // at the read ones, packed
 };
 

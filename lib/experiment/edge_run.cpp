@@ -58,9 +58,10 @@ void check_asked(const std::vector<std::vector<std::uint8_t>>& masks, const Edge
   const ReplacementKind kind = options.outside.kind;
   if (kind != other && kind != zero && kind != mean && kind != mean_batch &&
       kind != mean_position && kind != resample) {
-    refuse(fmt::format("edges outside a circuit carry the other run's writes, zero, mean, "
-                       "mean-batch, mean-position or resample, not {}",
-                       to_string(options.outside)));
+    refuse(
+        fmt::format("edges outside a circuit carry the other run's writes, zero, mean, "
+                    "mean-batch, mean-position or resample, not {}",
+                    to_string(options.outside)));
   }
   if (kind == other && !pairs.paired)
     refuse("the prompts have no partners; edges outside may carry zero, a mean or resample");
@@ -68,8 +69,9 @@ void check_asked(const std::vector<std::vector<std::uint8_t>>& masks, const Edge
     refuse("circuits are run on pairs of prompts of one length, position by position alike");
   (void)edge_ends(space, options.metric);
   if (options.noising && (kind != other || reads_block(options.metric)))
-    refuse("circuits of the corrupt run's writes are read at the logits, and edges outside carry the "
-           "clean run's");
+    refuse(
+        "circuits of the corrupt run's writes are read at the logits, and edges outside carry the "
+        "clean run's");
   check_metric(options.metric, pairs, config);
 }
 
@@ -115,7 +117,8 @@ EdgeEnds edge_ends(const EdgeSpace& space, const Metric& metric) {
       }
       for (const std::int64_t head : heads) {
         if (head < 0 || head >= space.heads())
-          refuse(fmt::format("metric {}: the model has {} heads", to_string(metric), space.heads()));
+          refuse(
+              fmt::format("metric {}: the model has {} heads", to_string(metric), space.heads()));
         const auto key = static_cast<int>(head * space.kv_heads() / space.heads());
         ends.receivers.push_back(space.index_of(
             EdgeReceiver{EdgeReceiver::Kind::q, site.layer, static_cast<int>(head)}));
@@ -200,8 +203,7 @@ struct EdgeRunSeries::Impl {
 };
 
 EdgeRunSeries::EdgeRunSeries(const Model& model, const EdgeSpace& space, const Pairs& pairs,
-                             const EdgeRunOptions& options,
-                             const std::vector<std::uint8_t>& widest)
+                             const EdgeRunOptions& options, const std::vector<std::uint8_t>& widest)
     : impl_(new Impl{.model = model, .space = space, .ends = {}, .options = options}) {
   check_space(space, model);
   check_asked({widest}, space, pairs, options, model.config());
@@ -215,10 +217,9 @@ EdgeRunSeries::EdgeRunSeries(const Model& model, const EdgeSpace& space, const P
   own.plain = room_for(0, B);
   own.widest = widest;
   own.held.resize(static_cast<std::size_t>(space.senders()), 0);
-  own.step = std::clamp<std::int64_t>(
-      std::max((B + tiles_wanted - 1) / tiles_wanted,
-               (fewest_rows + pairs.length() - 1) / pairs.length()),
-      1, edge_tile(model.config(), pairs.length()));
+  own.step = std::clamp<std::int64_t>(std::max((B + tiles_wanted - 1) / tiles_wanted,
+                                               (fewest_rows + pairs.length() - 1) / pairs.length()),
+                                      1, edge_tile(model.config(), pairs.length()));
   const Pairs runs = run_pairs(pairs, own.options);
   const Outside outside(model, runs, options.outside);
   own.plain.evaluations += outside.evaluations();

@@ -27,9 +27,7 @@ Pairs run_pairs(const Pairs& pairs, const EdgeRunOptions& options) {
 EdgeRunTile::EdgeRunTile(const Model& model, const EdgeSpace& space, const EdgeEnds& ends,
                          const Pairs& pairs, std::int64_t first, std::int64_t count,
                          const EdgeRunOptions& options, const Outside& outside, EdgeRuns& found)
-    : options_(options),
-      pairs_(some_of(pairs, first, count)),
-      runs_(run_pairs(pairs_, options)) {
+    : options_(options), pairs_(some_of(pairs, first, count)), runs_(run_pairs(pairs_, options)) {
   if (reads_block(options.metric)) site_ = options.metric.site.site;
   // What lies before the first difference does not enter a metric of the logits, but other sites.
   span_.site = site_;
@@ -75,9 +73,9 @@ at::Tensor EdgeRunTile::metric_of(const at::Tensor& value, Which which) const {
 
 at::Tensor EdgeRunTile::of_plain(const Run& run, Which which) const {
   if (site_) return metric_of(run.cache.at(*site_), which);
-  return metric_of(at_reads(run.cache.at({Part::resid_final}),
-                            read_plan(options_.metric, pairs_, which)),
-                   which);
+  return metric_of(
+      at_reads(run.cache.at({Part::resid_final}), read_plan(options_.metric, pairs_, which)),
+      which);
 }
 
 void EdgeRunTile::make_plain(const Model& model, const Outside& outside, std::int64_t first,

@@ -23,8 +23,7 @@ RopeTable rows_of(const RopeTable& table, const at::Tensor& rows) {
 }  // namespace
 
 EdgeRunner::EdgeRunner(const Model& model, const EdgeSpace& space, const EdgeEnds& ends,
-                       const at::Tensor& input, const OutsideValues& outside,
-                       const EdgeSpan& span)
+                       const at::Tensor& input, const OutsideValues& outside, const EdgeSpan& span)
     : model_(model),
       space_(space),
       ends_(ends),
@@ -54,7 +53,7 @@ std::vector<std::uint8_t> EdgeRunner::leads(const std::vector<std::uint8_t>& mas
   for (std::int64_t receiver = space_.receivers() - 1; receiver >= 0; --receiver) {
     const auto [from, to] = fed_by(space_, receiver);
     if (!ends_.read(receiver) && std::none_of(found.begin() + from, found.begin() + to,
-                                             [](std::uint8_t each) { return each != 0; }))
+                                              [](std::uint8_t each) { return each != 0; }))
       continue;
     for (std::int64_t sender = 0; sender < ends_.seen_by(space_, receiver); ++sender) {
       if (mask[size(space_.first_edge(receiver) + sender)] != 0) found[size(sender)] = 1;

@@ -64,7 +64,8 @@ class EffectRun {
             : step_ * read_plan(report.metric, pairs, Which::clean).positions.size(1);
     jobs_ = effect_jobs(report.scores.space, edges_, [&](EdgeReceiver::Kind kind) {
       const bool heads = kind != EdgeReceiver::Kind::mlp && kind != EdgeReceiver::Kind::logits;
-      return heads || (kind == EdgeReceiver::Kind::mlp && behind_ == EdgeEffects::Behind::recomputed)
+      return heads ||
+                     (kind == EdgeReceiver::Kind::mlp && behind_ == EdgeEffects::Behind::recomputed)
                  ? whole
                  : read;
     });
@@ -136,10 +137,10 @@ class EffectRun {
   // All that the values depend on. The metric of the plain runs stands for the weights of models
   // without a hash.
   std::string fingerprint() const {
-    std::string text = fmt::format(
-        "edges {} {} {} {} {} {} {} {} {}", version(), model_.name(), model_.sha256(),
-        c10::toString(model_.dtype()), pairs_.sha256, model_.device().str(),
-        to_string(report_.options.method), to_string(report_.metric), edges_.size());
+    std::string text =
+        fmt::format("edges {} {} {} {} {} {} {} {} {}", version(), model_.name(), model_.sha256(),
+                    c10::toString(model_.dtype()), pairs_.sha256, model_.device().str(),
+                    to_string(report_.options.method), to_string(report_.metric), edges_.size());
     append(text, edges_.data(), edges_.size() * sizeof(edges_.front()));
     append(text, report_.metric.direction);
     for (const EdgeTile& tile : made_) {
@@ -182,28 +183,28 @@ class EffectRun {
     cost.weights = plumb::foresee(model_, step_, T, {.logits = Logits::none});
     if (!reads_block(report_.metric)) {
       const bool rows_alone = report_.metric.kind == MetricKind::logit_diff;
-      const std::int64_t table = static_cast<std::int64_t>(at::elementSize(model_.dtype())) * d *
-                                 (rows_alone ? std::min<std::int64_t>(2 * pairs_.count(), config.vocab)
-                                             : config.vocab);
+      const std::int64_t table =
+          static_cast<std::int64_t>(at::elementSize(model_.dtype())) * d *
+          (rows_alone ? std::min<std::int64_t>(2 * pairs_.count(), config.vocab) : config.vocab);
       cost.weights.weight_bytes += table;
       if (!rows_alone) cost.weights.tensor_bytes = std::max(cost.weights.tensor_bytes, table);
     }
     // The stream twice in each block, keys and values, z twice, the MLP's change.
-    cost.held_bytes =
-        bytes * rows * (2 * d + config.layers * (4 * d + 2 * keys + 2 * z));
+    cost.held_bytes = bytes * rows * (2 * d + config.layers * (4 * d + 2 * keys + 2 * z));
     cost.making_bytes =
         cost.held_bytes +
-        bytes * (8 * rows * d + block_elements(config, rows, 2 * config.heads * T * rows, false, false));
+        bytes * (8 * rows * d +
+                 block_elements(config, rows, 2 * config.heads * T * rows, false, false));
     const std::int64_t packed = std::max(rows_at_once, rows);
     const std::int64_t blocks = reads_block(report_.metric) ? 2 : 1;
-    cost.job_bytes =
-        bytes * (packed * (6 * d + 2 * z) +
-                 blocks * block_elements(config, packed, 3 * config.heads * T * packed, false, false)) +
-        metric_bytes(report_.metric, model_);
+    cost.job_bytes = bytes * (packed * (6 * d + 2 * z) +
+                              blocks * block_elements(config, packed, 3 * config.heads * T * packed,
+                                                      false, false)) +
+                     metric_bytes(report_.metric, model_);
     const auto number = static_cast<std::int64_t>(sizeof(double));
-    cost.value_bytes = 3 * number * std::ssize(edges_) * pairs_.count() +
-                       (report_.options.each ? number * report_.scores.space.edges() * pairs_.count()
-                                             : 0);
+    cost.value_bytes =
+        3 * number * std::ssize(edges_) * pairs_.count() +
+        (report_.options.each ? number * report_.scores.space.edges() * pairs_.count() : 0);
     cost.jobs = std::ssize(jobs_);
     return cost;
   }
@@ -223,9 +224,8 @@ class EffectRun {
 
 }  // namespace
 
-std::vector<EdgeTile> effect_tiles(const EdgeReport& report, const Model& model,
-                                   const Pairs& pairs, const Progress& progress,
-                                   const Tiles& tiles) {
+std::vector<EdgeTile> effect_tiles(const EdgeReport& report, const Model& model, const Pairs& pairs,
+                                   const Progress& progress, const Tiles& tiles) {
   return EffectRun(report, model, pairs).run(progress, tiles);
 }
 

@@ -11,8 +11,7 @@ namespace plumb {
 
 /// Those of direct and exact, by tiles of pairs; edges that were not asked for are NaN.
 /// `report` has options, metric and space.
-std::vector<EdgeTile> effect_tiles(const EdgeReport& report, const Model& model,
-                                   const Pairs& pairs, const Progress& progress,
-                                   const Tiles& tiles);
+std::vector<EdgeTile> effect_tiles(const EdgeReport& report, const Model& model, const Pairs& pairs,
+                                   const Progress& progress, const Tiles& tiles);
 
 }  // namespace plumb

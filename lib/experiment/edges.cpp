@@ -165,10 +165,14 @@ std::optional<std::int64_t> EdgeSpace::find_receiver(std::string_view name) cons
     const auto head = take_number(name);
     if (!head) return std::nullopt;
     reader.head = *head;
-    if (name == "<q>") reader.kind = EdgeReceiver::Kind::q;
-    else if (name == "<k>") reader.kind = EdgeReceiver::Kind::k;
-    else if (name == "<v>") reader.kind = EdgeReceiver::Kind::v;
-    else return std::nullopt;
+    if (name == "<q>")
+      reader.kind = EdgeReceiver::Kind::q;
+    else if (name == "<k>")
+      reader.kind = EdgeReceiver::Kind::k;
+    else if (name == "<v>")
+      reader.kind = EdgeReceiver::Kind::v;
+    else
+      return std::nullopt;
     name = {};
     if (*head >= (reader.kind == EdgeReceiver::Kind::q ? heads_ : kv_heads_)) return std::nullopt;
   }

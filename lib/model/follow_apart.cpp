@@ -16,7 +16,8 @@ at::Tensor Follower::attend_apart(Part part, int layer, const Branch& branch, bo
   const std::int64_t N = branch.stream.size(2);
   const std::int64_t d = branch.stream.size(3);
   const at::Tensor live = positions_.narrow(0, branch.from, N);
-  const at::Tensor where = at_reads ? reads_.clamp_min(branch.from) : live.expand({B, N});  // [B, Q]
+  const at::Tensor where =
+      at_reads ? reads_.clamp_min(branch.from) : live.expand({B, N});  // [B, Q]
   const std::int64_t Q = where.size(1);
 
   const bool queries = part == Part::q;
@@ -58,13 +59,11 @@ at::Tensor Follower::attend_apart(Part part, int layer, const Branch& branch, bo
             .view({B, n, N, config.kv_heads, config.d_head});
   }
   const at::Tensor& bias = attention.score_bias(layer, positions_.size(0), plain);
-  const at::Tensor z =
-      mix(attention, layer, q, k, v, trunk_.k[place].narrow(1, 0, past),
-          trunk_.v[place].narrow(1, 0, past),
-          at_reads ? of_reads(bias, where, n) : bias.narrow(-2, branch.from, N));
+  const at::Tensor z = mix(attention, layer, q, k, v, trunk_.k[place].narrow(1, 0, past),
+                           trunk_.v[place].narrow(1, 0, past),
+                           at_reads ? of_reads(bias, where, n) : bias.narrow(-2, branch.from, N));
   if (!config.gated_attention) return z;
-  const at::Tensor gate_in =
-      in.view({B, m, Q, d}).expand({B, n, Q, d}).reshape({1, B * n * Q, d});
+  const at::Tensor gate_in = in.view({B, m, Q, d}).expand({B, n, Q, d}).reshape({1, B * n * Q, d});
   return attention.gated(layer, z.reshape({1, B * n * Q, config.heads, config.d_head}), gate_in)
       .view(z.sizes());
 }

@@ -22,7 +22,8 @@ std::int64_t whole(const Archive& file, const std::string& group, const std::str
   std::int64_t value = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || value < 0 || value > most)
-    throw Error(ErrorKind::bad_file, fmt::format("{}: {} has no {} that can be", where, group, name));
+    throw Error(ErrorKind::bad_file,
+                fmt::format("{}: {} has no {} that can be", where, group, name));
   return value;
 }
 

@@ -56,7 +56,8 @@ EdgeCircuit from_attribute(std::string_view text) {
   };
   // Whether blocks are parallel shows in how many edges there are.
   const std::int64_t count =
-      fields.has("total") ? fields.object("total").integer("edges", 0, std::int64_t{1} << 40, 0) : 0;
+      fields.has("total") ? fields.object("total").integer("edges", 0, std::int64_t{1} << 40, 0)
+                          : 0;
   const EdgeSpace parallel = space(true);
   EdgeCircuit circuit = empty_circuit(count == parallel.edges() ? parallel : space(false));
   circuit.d_model = static_cast<int>(model.integer("d_model", 0, 1 << 30, 0));
@@ -134,11 +135,12 @@ CircuitFormat format_of(const fs::path& path) {
 EdgeCircuit read_circuit(const fs::path& path, const ReadCircuitOptions& options) {
   const std::string extension = path.extension().string();
   if (extension == ".pt" || extension == ".pth" || extension == ".pkl") {
-    throw Error(ErrorKind::unsupported,
-                fmt::format("{}: a pickle can run any program when it is read, so plumb reads none; "
-                            "save the graph as JSON (EAP-IG's to_json) or its tensors as "
-                            "safetensors",
-                            path.string()));
+    throw Error(
+        ErrorKind::unsupported,
+        fmt::format("{}: a pickle can run any program when it is read, so plumb reads none; "
+                    "save the graph as JSON (EAP-IG's to_json) or its tensors as "
+                    "safetensors",
+                    path.string()));
   }
   if (extension == ".h5" || extension == ".hdf5") return report::read_circuit_archive(path);
   if (extension == ".safetensors") return edge_circuit_from_tensors(path, options.kv_heads);

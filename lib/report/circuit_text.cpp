@@ -67,20 +67,21 @@ std::string circuit_text(const RunInfo& run, const Pairs& pairs, const CircuitRe
   if (!report.needs.empty()) {
     std::vector<std::vector<std::string>> rows;
     for (std::size_t i = 0; i < std::min(kListedNeeds, report.needs.size()); ++i) {
-      rows.push_back({report.space.edge_name(report.needs[i].edge),
-                      show_estimate(report.needs[i].loss)});
+      rows.push_back(
+          {report.space.edge_name(report.needs[i].edge), show_estimate(report.needs[i].loss)});
     }
     text += heading("what single edges add") +
             fmt::format("  Largest of {} edges of the first circuit:\n", report.needs.size()) +
             columns({"<edge", "faithfulness lost without it"}, rows);
   }
   const double forward = static_cast<double>(pairs.count() * pairs.length() * run.config.layers);
-  text += wrap(fmt::format("{} circuits took {:.1f} forward passes of all prompts, the plain runs "
-                           "counted; one for each beside a clean and a corrupt one are {}, EAP-IG's "
-                           "package makes {}.",
-                           plain.runs, static_cast<double>(plain.evaluations) / forward,
-                           plain.runs + 2, 2 * plain.runs + 2),
-               0, 0);
+  text +=
+      wrap(fmt::format("{} circuits took {:.1f} forward passes of all prompts, the plain runs "
+                       "counted; one for each beside a clean and a corrupt one are {}, EAP-IG's "
+                       "package makes {}.",
+                       plain.runs, static_cast<double>(plain.evaluations) / forward, plain.runs + 2,
+                       2 * plain.runs + 2),
+           0, 0);
   return text + show_end(run, plain.evaluations);
 }
 
@@ -129,9 +130,10 @@ std::string paths_text(const EdgeCircuit& circuit, std::int64_t k, const PathEff
   }
   text += heading("strongest paths") + columns(titles, rows);
   if (effects != nullptr) {
-    text += wrap(fmt::format("Run: {} of the clean prompts less that of runs in which the path alone "
-                             "carries what the corrupt prompt makes of it; all paths together: {}.",
-                             to_string(effects->metric), show_estimate(effects->total)));
+    text +=
+        wrap(fmt::format("Run: {} of the clean prompts less that of runs in which the path alone "
+                         "carries what the corrupt prompt makes of it; all paths together: {}.",
+                         to_string(effects->metric), show_estimate(effects->total)));
   }
   return text +
          wrap(fmt::format("{} of {:.4g} paths: {:.1f} % of all. A path's share is the product, "
@@ -155,12 +157,13 @@ std::string search_text(const CircuitSearch& found, const Metric& metric, double
 
 std::string summary_text(const EdgeCircuit& circuit, const std::string& file) {
   const EdgeSpace& space = circuit.space;
-  return wrap(fmt::format("{}{} of {} ({} layers, {} heads, {} key heads).{}",
-                          circuit.title.empty() ? "" : circuit.title + ": ",
-                          size_words(count_edges(circuit), count_nodes(circuit)),
-                          show_count(space.edges()), space.layers(), space.heads(),
-                          space.kv_heads(), file.empty() ? "" : fmt::format(" Written to {}.", file)),
-              0, 0);
+  return wrap(
+      fmt::format("{}{} of {} ({} layers, {} heads, {} key heads).{}",
+                  circuit.title.empty() ? "" : circuit.title + ": ",
+                  size_words(count_edges(circuit), count_nodes(circuit)), show_count(space.edges()),
+                  space.layers(), space.heads(), space.kv_heads(),
+                  file.empty() ? "" : fmt::format(" Written to {}.", file)),
+      0, 0);
 }
 
 }  // namespace plumb

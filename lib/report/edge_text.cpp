@@ -43,10 +43,10 @@ std::string edges_text(const RunInfo& run, const Pairs& pairs, const EdgeReport&
                          show_share(found.agreement->overlap), found.agreement->top));
   }
   if (found.stability) {
-    text += wrap(fmt::format("Strongest {} edges of {} bootstrap samples of the pairs: Jaccard index "
-                             "{} with those of all pairs.",
-                             found.stability->top, found.stability->draws,
-                             show_estimate(found.stability->overlap)));
+    text += wrap(fmt::format(
+        "Strongest {} edges of {} bootstrap samples of the pairs: Jaccard index "
+        "{} with those of all pairs.",
+        found.stability->top, found.stability->draws, show_estimate(found.stability->overlap)));
   }
   text += fmt::format("  {} token-layer evaluations forwards, {} backwards\n",
                       show_count(found.evaluations), show_count(found.backwards));

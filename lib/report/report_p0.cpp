@@ -1,4 +1,6 @@
 // The reports of `plumb p0 --only`.
+#include "plumb/report_p0.h"
+
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -6,7 +8,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "plumb/report_p0.h"
 #include "report/archive_pieces.h"
 #include "report/json_pieces.h"
 #include "report/p0_options.h"

@@ -81,7 +81,8 @@ TEST(Mxfp4Pairs, RefusesHalvesAndOtherShapes) {
   };
   refuses({blocks}, {"there", "w_blocks", "w_scales"});
   refuses({scales}, {"there", "w_scales", "w_blocks"});
-  refuses({blocks, {"w_scales", "U8", {2}, std::string(2, '\0')}}, {"w_scales", "[1, 2, 1]", "[2]"});
+  refuses({blocks, {"w_scales", "U8", {2}, std::string(2, '\0')}},
+          {"w_scales", "[1, 2, 1]", "[2]"});
   refuses({blocks, {"w_scales", "F16", {1, 2, 1}, std::string(4, '\0')}}, {"w_scales", "F16"});
   refuses({scales, {"w_blocks", "U8", {1, 2, 16}, std::string(32, '\0')}}, {"w_blocks", "groups"});
   refuses({scales, {"w_blocks", "I16", {1, 2, 1, 16}, std::string(64, '\0')}}, {"w_blocks", "I16"});

@@ -171,9 +171,8 @@ EdgeCircuit greedy_by_steps(EdgeCircuit circuit, int n, bool absolute) {
       if (reader.kind == EdgeReceiver::Kind::logits) open = true;
       if (reader.kind == EdgeReceiver::Kind::mlp) open = reached.contains("m" + layer);
       for (int head = 0; head < space.heads(); ++head) {
-        const bool fed = reader.kind == EdgeReceiver::Kind::q
-                             ? head == reader.head
-                             : head / group == reader.head;
+        const bool fed = reader.kind == EdgeReceiver::Kind::q ? head == reader.head
+                                                              : head / group == reader.head;
         if (reader.kind != EdgeReceiver::Kind::logits && reader.kind != EdgeReceiver::Kind::mlp &&
             fed)
           open = open || reached.contains("a" + layer + ".h" + std::to_string(head));
@@ -214,8 +213,8 @@ TEST(EdgeSets, AreUnitedSharedAndCompared) {
   EXPECT_EQ(overlap.both, count_edges(shared(a, b)));
   EXPECT_EQ(count_edges(united(a, b)), 50 - overlap.both);
   EXPECT_EQ(count_edges(without(a, b)), 30 - overlap.both);
-  EXPECT_DOUBLE_EQ(overlap.jaccard, static_cast<double>(overlap.both) /
-                                        static_cast<double>(50 - overlap.both));
+  EXPECT_DOUBLE_EQ(overlap.jaccard,
+                   static_cast<double>(overlap.both) / static_cast<double>(50 - overlap.both));
   EXPECT_NEAR(overlap.pearson, 1.0, 1e-12);
   EXPECT_NEAR(overlap.spearman, 1.0, 1e-12);
   EdgeCircuit reversed = a;

@@ -25,9 +25,9 @@ Names names_of(const EdgeCircuit& circuit) {
   return names;
 }
 
-// Tokens lie on the axes 0 to 3. Head 0 of block 0 attends to all alike and copies them to the axes 4 to
-// 7; MLP 0 writes what it finds there to 8 to 11; head 1 of block 1 copies that to 12 to 15, which the
-// unembedding reads. Everything else writes nothing.
+// Tokens lie on the axes 0 to 3. Head 0 of block 0 attends to all alike and copies them to the axes
+// 4 to 7; MLP 0 writes what it finds there to 8 to 11; head 1 of block 1 copies that to 12 to 15,
+// which the unembedding reads. Everything else writes nothing.
 Model wired() {
   ModelConfig config;
   config.family = "wired";
@@ -45,7 +45,8 @@ Model wired() {
   const auto source = [config](Weight weight, int layer) -> at::Tensor {
     const std::vector<std::int64_t> shape = weight_shape(config, weight, layer);
     if (shape.empty()) return {};
-    const bool gain = weight == Weight::ln1 || weight == Weight::ln2 || weight == Weight::final_norm;
+    const bool gain =
+        weight == Weight::ln1 || weight == Weight::ln2 || weight == Weight::final_norm;
     at::Tensor made = gain ? at::ones(shape, at::kDouble) : at::zeros(shape, at::kDouble);
     for (std::int64_t i = 0; i < 4; ++i) {
       if (weight == Weight::embed) made[i][i] = 1.0;
@@ -84,13 +85,16 @@ TEST(CircuitSearch, FindsTheWiredCircuitAndNothingElse) {
   }
 }
 
-// arXiv:2304.14997, Algorithm 1: from the output back, each parent's edge is taken out, and put back
-// if the divergence rises by the threshold or more.
+// arXiv:2304.14997, Algorithm 1: from the output back, each parent's edge is taken out, and put
+// back if the divergence rises by the threshold or more.
 EdgeCircuit by_its_words(const Model& model, EdgeCircuit circuit, const Pairs& pairs,
                          const Metric& metric, double threshold) {
   const EdgeSpace& space = circuit.space;
   const auto divergence = [&](const EdgeCircuit& of) {
-    return run_edges(model, space, {of.in}, pairs, {.metric = metric}).each[0].mean().item<double>();
+    return run_edges(model, space, {of.in}, pairs, {.metric = metric})
+        .each[0]
+        .mean()
+        .item<double>();
   };
   double now = divergence(circuit);
   for (std::int64_t r = space.receivers() - 1; r >= 0; --r) {
@@ -122,8 +126,8 @@ TEST(CircuitSearch, DoesWhatTheAlgorithmSays) {
   constexpr double threshold = 2e-2;
   const Model model = test::hash_model("gpt2");
   const EdgeCircuit start = full_circuit(EdgeSpace(model.config()));
-  const CircuitSearch found = search_circuit(model, start, pairs, {.metric = parse_metric("kl")},
-                                             {.threshold = threshold});
+  const CircuitSearch found =
+      search_circuit(model, start, pairs, {.metric = parse_metric("kl")}, {.threshold = threshold});
   const EdgeCircuit expected = by_its_words(model, start, pairs, parse_metric("kl"), threshold);
   EXPECT_EQ(names_of(found.circuit), names_of(expected));
   EXPECT_GT(count_edges(found.circuit), 0);

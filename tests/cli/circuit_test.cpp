@@ -59,7 +59,8 @@ TEST(CircuitProgram, PrunesConvertsComparesAndListsPaths) {
     EXPECT_EQ(back.in, circuit.in) << name;
     EXPECT_EQ(back.scores, circuit.scores) << name;
   }
-  const Json alike = document({"circuit", "compare", top, (dir / "c.h5").string(), scores, "--json"});
+  const Json alike =
+      document({"circuit", "compare", top, (dir / "c.h5").string(), scores, "--json"});
   ASSERT_EQ(alike.at("comparisons").size(), 3U);
   EXPECT_EQ(alike.at("comparisons")[0].at("jaccard"), 1.0);
   EXPECT_EQ(alike.at("comparisons")[1].at("both"), 0);
@@ -94,10 +95,10 @@ TEST(CircuitProgram, EvaluatesCircuitsAndCurves) {
   EXPECT_EQ(json.at("circuits")[1].at("faithfulness").at("mean"), 0.0);
   EXPECT_EQ(json.at("circuits")[1].at("edges"), 0);
   EXPECT_TRUE(fs::exists(dir / "out" / "circuit.txt"));
-  const std::vector<std::string> call = {"circuit",       "evaluate", "planted", "--circuit", scores,
-                                         "--pairs",       pairs,      "--curve", "--baselines", "1",
-                                         "--fractions",   "0.1,0.5,1", "--outside", "zero",
-                                         "--json",        "--quiet"};
+  const std::vector<std::string> call = {"circuit",     "evaluate", "planted",     "--circuit",
+                                         scores,        "--pairs",  pairs,         "--curve",
+                                         "--baselines", "1",        "--fractions", "0.1,0.5,1",
+                                         "--outside",   "zero",     "--json",      "--quiet"};
   const Json curve = document(call);
   ASSERT_EQ(curve.at("curves").size(), 5U);
   EXPECT_EQ(curve.at("curves")[0].at("points").size(), 3U);
@@ -139,16 +140,16 @@ TEST(CircuitProgram, SearchesConfirmsPathsAndReadsSinks) {
   EXPECT_TRUE(paths.at("paths")[0].at("effect").at("mean").is_number());
   EXPECT_TRUE(paths.at("paths")[2].at("of_total").at("mean").is_number());
   EXPECT_EQ(paths.at("metric").at("name"), "logit_diff");
-  const Outcome text = run_plumb({"circuit", "paths", top, "--confirm", "--model", "planted",
-                                  "--pairs", pairs, "--quiet"});
+  const Outcome text = run_plumb(
+      {"circuit", "paths", top, "--confirm", "--model", "planted", "--pairs", pairs, "--quiet"});
   EXPECT_NE(text.out.find("effect, run"), std::string::npos) << text.out << text.err;
   expect_refusal({"circuit", "paths", top, "--confirm"}, 2, "--pairs");
 
   const std::string whole = (dir / "whole.json").string();
   write_circuit(full_circuit(space), whole, CircuitFormat::plumb);
-  const Json sink = document({"circuit", "evaluate", "planted", "--circuit", whole, "--circuit", top,
-                              "--pairs", pairs, "--metric", "sink:4", "--outside", "mean", "--json",
-                              "--quiet"});
+  const Json sink =
+      document({"circuit", "evaluate", "planted", "--circuit", whole, "--circuit", top, "--pairs",
+                pairs, "--metric", "sink:4", "--outside", "mean", "--json", "--quiet"});
   EXPECT_NEAR(sink.at("circuits")[0].at("faithfulness").at("mean").get<double>(), 1.0, 1e-4);
   EXPECT_LT(sink.at("circuits")[0].at("edges"), space.edges());
   EXPECT_EQ(sink.at("forwards").at("circuits"), 2);

@@ -275,8 +275,8 @@ TEST(Results, AttributeKeepsItsContract) {
   ASSERT_EQ(one.at("edges").size(), 1U);
   EXPECT_EQ(one.at("edges").at(0).at(0), best);
   EXPECT_EQ(document(with({"--method", "direct", "--top", "3", "--json"})).at("edges").size(), 3U);
-  const Json some = document(
-      with({"--method", "direct", "--edges", "*->logits", "--sample", "4", "--seed", "3", "--json"}));
+  const Json some = document(with(
+      {"--method", "direct", "--edges", "*->logits", "--sample", "4", "--seed", "3", "--json"}));
   ASSERT_EQ(some.at("edges").size(), 4U);
   EXPECT_TRUE(some.at("edges").at(3).at(0).get<std::string>().ends_with("->logits"));
   const Json stable = document(with({"--method", "eap", "--stability", "5", "--json"}));

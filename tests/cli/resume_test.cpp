@@ -157,8 +157,8 @@ bool kill_rank_one(const std::string& out) {
 
 /// Exact effects of some edges, seconds of work.
 std::vector<std::string> edges_job(const fs::path& pairs, const fs::path& out) {
-  return {"attribute", "planted", "--pairs", pairs.string(), "--method", "exact", "--each",
-          "--quiet",   "--out",   out.string()};
+  return {"attribute", "planted", "--pairs", pairs.string(), "--method",
+          "exact",     "--each",  "--quiet", "--out",        out.string()};
 }
 
 TEST(Resume, ExactEdgesKilledAndResumedGiveTheSameDatasets) {

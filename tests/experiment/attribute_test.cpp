@@ -445,14 +445,13 @@ TEST(Edges, PairsScoreTheSameAloneAndAmongOthers) {
   const ModelConfig config = test::any_config(2);
   const Model model = test::toy_model(config, 2, {.dtype = at::kDouble, .threads = 2});
   const Pairs pairs = test::toy_pairs(config, 13, 7, 3);
-  for (const EdgeMethod method : {EdgeMethod::eap, EdgeMethod::eap_ig, EdgeMethod::exact,
-                                  EdgeMethod::direct}) {
+  for (const EdgeMethod method :
+       {EdgeMethod::eap, EdgeMethod::eap_ig, EdgeMethod::exact, EdgeMethod::direct}) {
     const EdgeOptions options{.method = method, .each = true};
     const at::Tensor whole = edge_report(model, pairs, {}, options).each;
     const double largest = whole.abs().max().item<double>();
     for (const auto& [first, count] : {std::pair(0, 1), std::pair(2, 5), std::pair(12, 1)}) {
-      const at::Tensor own =
-          edge_report(model, some_of(pairs, first, count), {}, options).each;
+      const at::Tensor own = edge_report(model, some_of(pairs, first, count), {}, options).each;
       EXPECT_LT((own - whole.narrow(0, first, count)).abs().max().item<double>(),
                 tolerance * largest)
           << to_string(method);

@@ -1,4 +1,6 @@
 // Runs of some edges against the plain way, on every kind of decoder.
+#include "plumb/edge_run.h"
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -6,7 +8,6 @@
 
 #include "experiment/patch_metric.h"
 #include "experiment/toy_pairs.h"
-#include "plumb/edge_run.h"
 #include "plumb/error.h"
 #include "plumb/metrics.h"
 #include "support/hash_weights.h"
@@ -72,8 +73,7 @@ TEST(EdgeRuns, GivesHeadsKeysOfTheirOwn) {
   const Mask mask = random_mask(space, 5, 40);
   const EdgeRuns found = run_edges(model, space, {mask}, pairs);
   const test::NaiveWrites outside = test::naive_writes(model, space, pairs.corrupt);
-  const at::Tensor logits =
-      test::naive_edge_logits(model, space, pairs.clean, outside, mask);
+  const at::Tensor logits = test::naive_edge_logits(model, space, pairs.clean, outside, mask);
   expect_near(found.each[0], logit_diff(logits, pairs.reads, pairs.right, pairs.wrong));
 }
 
@@ -115,8 +115,8 @@ TEST(EdgeRuns, PutsMeansAndOtherPromptsOutside) {
     list.push_back(pair);
   }
   pairs = make_pairs(list);
-  const EdgeRuns found = run_edges(model, space, {none}, pairs,
-                                   {.outside = parse_replacement("resample", 8)});
+  const EdgeRuns found =
+      run_edges(model, space, {none}, pairs, {.outside = parse_replacement("resample", 8)});
   for (std::int64_t b = 0; b < 3; ++b) {
     double nearest = 1.0;
     for (std::int64_t other = 0; other < 3; ++other) {
@@ -157,9 +157,8 @@ TEST_P(EdgeRun, ReadsSitesOfABlockAsThePlainWay) {
     expect_near(found.clean, value(plain(pairs.clean)));
     expect_near(found.corrupt, value(plain(pairs.corrupt)));
     expect_near(found.empty, found.corrupt);
-    expect_near(found.each[0],
-                value(test::naive_edge_site(model, space, pairs.clean, outside,
-                                            plain(pairs.corrupt), mask, site)));
+    expect_near(found.each[0], value(test::naive_edge_site(model, space, pairs.clean, outside,
+                                                           plain(pairs.corrupt), mask, site)));
     largest = std::max(largest, (found.each[0] - found.empty).abs().max().item<double>());
   }
   EXPECT_GT(largest, 1e-6);
@@ -219,8 +218,8 @@ TEST(EdgeRuns, CountWhatWasRunOfBlocks) {
   };
   const Mask all(static_cast<std::size_t>(space.edges()), 1);
   // Of every position of every block: as many as there are.
-  const EdgeRunOptions at_end{.metric = parse_metric("norm:L" + std::to_string(config.layers - 1) +
-                                                     ".resid_post")};
+  const EdgeRunOptions at_end{
+      .metric = parse_metric("norm:L" + std::to_string(config.layers - 1) + ".resid_post")};
   EXPECT_EQ(made(all, at_end), 2 * 6 * config.layers);
   // From the first difference on; of the last block little but keys and values.
   EXPECT_LT(made(all, {}), 2 * 4 * config.layers);

@@ -20,7 +20,8 @@ TEST(EdgeSpace, CountsOfPublishedGraphs) {
 }
 
 TEST(EdgeSpace, NumberAndNameOfEveryEdgeAreInverse) {
-  for (const EdgeSpace& space : {EdgeSpace(3, 4, 2), EdgeSpace(2, 3, 3), EdgeSpace(2, 4, 1, true)}) {
+  for (const EdgeSpace& space :
+       {EdgeSpace(3, 4, 2), EdgeSpace(2, 3, 3), EdgeSpace(2, 4, 1, true)}) {
     std::set<std::string> names;
     std::int64_t edge = 0;
     for (std::int64_t r = 0; r < space.receivers(); ++r) {
@@ -50,10 +51,9 @@ TEST(EdgeSpace, OrderOfTheForwardPass) {
   EXPECT_TRUE(space.find_edge("a1.h1->m1"));
   EXPECT_FALSE(EdgeSpace(3, 4, 2, true).find_edge("a1.h1->m1"));
   EXPECT_TRUE(space.find_edge("m2->logits"));
-  for (const char* wrong :
-       {"a1.h1->a1.h0<q>", "m1->m1", "a0.h1->a2.h2<k>", "a0.h4->m0", "m3->logits", "a0.h1->m01",
-        "a0.h1", "->", "a0.h1->a1.h0", "input->m-1", "input->input", "a0.h1 ->m1", "a0h1->m1",
-        "input->m99999999999"})
+  for (const char* wrong : {"a1.h1->a1.h0<q>", "m1->m1", "a0.h1->a2.h2<k>", "a0.h4->m0",
+                            "m3->logits", "a0.h1->m01", "a0.h1", "->", "a0.h1->a1.h0", "input->m-1",
+                            "input->input", "a0.h1 ->m1", "a0h1->m1", "input->m99999999999"})
     EXPECT_FALSE(space.find_edge(wrong)) << wrong;
 }
 

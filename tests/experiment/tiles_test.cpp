@@ -107,8 +107,8 @@ TEST(Tiles, AStoppedRunOfExactEdgesGoesOnToTheSameBits) {
     for (bool finished = false; !finished;) {
       const std::size_t before = store.kept.size();
       try {
-        resumed = edge_report(model, pairs, {}, options, stop_after(3 + stops % 3),
-                              {.store = &store});
+        resumed =
+            edge_report(model, pairs, {}, options, stop_after(3 + stops % 3), {.store = &store});
         finished = true;
       } catch (const Error& error) {
         ASSERT_EQ(error.kind(), ErrorKind::interrupted);

@@ -67,10 +67,10 @@ TEST(CircuitGolden, AreChosenPrunedAndRunAsByEapIg) {
                    wanted.at("number").dump());
       const std::string how = wanted.at("how");
       const bool absolute = wanted.at("absolute");
-      const EdgeCircuit chosen =
-          how == "top"      ? top_edges(scored, wanted.at("number"), absolute)
-          : how == "greedy" ? greedy_edges(scored, wanted.at("number"), absolute)
-                            : above_threshold(scored, wanted.at("number"), absolute);
+      const EdgeCircuit chosen = how == "top" ? top_edges(scored, wanted.at("number"), absolute)
+                                 : how == "greedy"
+                                     ? greedy_edges(scored, wanted.at("number"), absolute)
+                                     : above_threshold(scored, wanted.at("number"), absolute);
       const EdgeCircuit circuit = pruned(chosen);
       EXPECT_EQ(names_of(circuit), wanted.at("edges").get<std::vector<std::string>>());
       EXPECT_EQ(count_nodes(circuit), wanted.at("nodes").get<std::int64_t>());

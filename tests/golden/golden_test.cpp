@@ -59,9 +59,9 @@ const std::vector<std::string> cases = {
     "mpt_six_heads", "olmo2_gqa", "olmo2_tied", "olmo3_yarn", "olmo_clipped", "olmo_tied",
     "opt_plain_norms", "opt_relu", "phi3_longrope_long", "phi3_longrope_short", "phi3_partial",
     // mixtures of experts
-    "gpt_oss_clamped", "gpt_oss_mxfp4", "gpt_oss_yarn", "mixtral_full", "mixtral_window", "olmoe_clipped",
-    "olmoe_plain", "qwen2_moe_mixed", "qwen2_moe_shared", "qwen3_moe_mixed", "qwen3_moe_normalised",
-    "qwen3_moe_window",
+    "gpt_oss_clamped", "gpt_oss_mxfp4", "gpt_oss_yarn", "mixtral_full", "mixtral_window",
+    "olmoe_clipped", "olmoe_plain", "qwen2_moe_mixed", "qwen2_moe_shared", "qwen3_moe_mixed",
+    "qwen3_moe_normalised", "qwen3_moe_window",
     // later ones
     "falcon_alibi", "falcon_one_key_head", "falcon_one_norm", "falcon_two_norms", "llama4_chunks",
     "llama4_mixed", "qwen3_next_half", "qwen3_next_mixed"};

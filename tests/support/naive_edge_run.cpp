@@ -40,8 +40,8 @@ NaiveWrites naive_writes(const Model& model, const EdgeSpace& space, const Token
   }
   for (std::int64_t r = 0; r < space.receivers(); ++r) {
     const EdgeReceiver reader = space.receiver(r);
-    const Part part = reader.kind == Kind::mlp && !space.parallel() ? Part::resid_mid
-                                                                    : Part::resid_pre;
+    const Part part =
+        reader.kind == Kind::mlp && !space.parallel() ? Part::resid_mid : Part::resid_pre;
     found.streams.push_back(reader.kind == Kind::logits ? made.cache.at({Part::resid_final})
                                                         : made.cache.at({part, reader.layer}));
   }
@@ -78,7 +78,8 @@ at::Tensor naive_run(const Model& model, const EdgeSpace& space, const Tokens& t
       const at::Tensor stream = any = read(Kind::q, layer, head);
       q.push_back(of_block(model, tokens, layer, stream, {Part::q, layer}).select(2, head));
       if (config.gated_attention)
-        gate.push_back(of_block(model, tokens, layer, stream, {Part::z_gate, layer}).select(2, head));
+        gate.push_back(
+            of_block(model, tokens, layer, stream, {Part::z_gate, layer}).select(2, head));
     }
     for (int head = 0; head < config.kv_heads; ++head) {
       k.push_back(of_block(model, tokens, layer, read(Kind::k, layer, head), {Part::k, layer})
@@ -89,7 +90,8 @@ at::Tensor naive_run(const Model& model, const EdgeSpace& space, const Tokens& t
     std::vector<Intervention> edits = {{{Part::q, layer}, {}, Put{at::stack(q, 2)}},
                                        {{Part::k, layer}, {}, Put{at::stack(k, 2)}},
                                        {{Part::v, layer}, {}, Put{at::stack(v, 2)}}};
-    if (config.gated_attention) edits.push_back({{Part::z_gate, layer}, {}, Put{at::stack(gate, 2)}});
+    if (config.gated_attention)
+      edits.push_back({{Part::z_gate, layer}, {}, Put{at::stack(gate, 2)}});
     const auto read_out = [&] {
       at::Tensor stream = site_outside;
       const std::int64_t r = space.receivers() - 1;
@@ -113,7 +115,8 @@ at::Tensor naive_run(const Model& model, const EdgeSpace& space, const Tokens& t
         const auto put = [&](std::size_t place, Kind kind, Part part) {
           at::Tensor whole = std::get<Put>(own[place].edit).value.clone();
           whole.select(2, key).copy_(
-              of_block(model, tokens, layer, read(kind, layer, head), {part, layer}).select(2, key));
+              of_block(model, tokens, layer, read(kind, layer, head), {part, layer})
+                  .select(2, key));
           own[place].edit = Put{whole};
         };
         put(1, Kind::k, Part::k);
@@ -128,9 +131,8 @@ at::Tensor naive_run(const Model& model, const EdgeSpace& space, const Tokens& t
                               {{{Part::mlp_in, layer}, {}, Put{in}}}));
     if (here) return read_out();
   }
-  Plan plan{.interventions = {{{Part::resid_final},
-                               {},
-                               Put{read(Kind::logits, config.layers, -1)}}}};
+  Plan plan{
+      .interventions = {{{Part::resid_final}, {}, Put{read(Kind::logits, config.layers, -1)}}}};
   return run(model, tokens, plan).logits;
 }
 

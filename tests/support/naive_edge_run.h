@@ -25,9 +25,9 @@ NaiveWrites naive_writes(const Model& model, const EdgeSpace& space, const Token
 at::Tensor naive_edge_logits(const Model& model, const EdgeSpace& space, const Tokens& tokens,
                              const NaiveWrites& outside, const std::vector<std::uint8_t>& mask);
 
-/// The same run's pattern of a block, or its stream (resid_pre, resid_mid, resid_post) as a read-out
-/// sees it that reads the edges into the logits from what was written by then. `site_outside` is the
-/// site's value in the run outside.
+/// The same run's pattern of a block, or its stream (resid_pre, resid_mid, resid_post) as a
+/// read-out sees it that reads the edges into the logits from what was written by then.
+/// `site_outside` is the site's value in the run outside.
 at::Tensor naive_edge_site(const Model& model, const EdgeSpace& space, const Tokens& tokens,
                            const NaiveWrites& outside, const at::Tensor& site_outside,
                            const std::vector<std::uint8_t>& mask, Site site);
