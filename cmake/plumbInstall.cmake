@@ -1,11 +1,11 @@
-# Installs the library as a CMake package, relocatable as a whole.
+# Installs the library as a CMake package, relocatable as a whole, and the program.
 
 include(CMakePackageConfigHelpers)
 
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/plumb")
-install(TARGETS plumb EXPORT plumbTargets)
-install(DIRECTORY include/plumb DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
-install(EXPORT plumbTargets NAMESPACE plumb:: DESTINATION "${package_dir}")
+install(TARGETS plumb EXPORT plumbTargets COMPONENT development)
+install(DIRECTORY include/plumb DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT development)
+install(EXPORT plumbTargets NAMESPACE plumb:: DESTINATION "${package_dir}" COMPONENT development)
 
 configure_package_config_file(cmake/plumbConfig.cmake.in plumbConfig.cmake
   INSTALL_DESTINATION "${package_dir}")
@@ -15,7 +15,9 @@ install(FILES
     "${CMAKE_CURRENT_BINARY_DIR}/plumbConfigVersion.cmake"
     cmake/FindLibTorch.cmake
     cmake/plumbDependencies.cmake
-  DESTINATION "${package_dir}")
+  DESTINATION "${package_dir}" COMPONENT development)
 if(TARGET plumb_cli)
-  install(TARGETS plumb_cli)
+  install(TARGETS plumb_cli COMPONENT program)
+  install(FILES data/inputs/texts.txt DESTINATION "${CMAKE_INSTALL_DATADIR}/plumb/inputs"
+    COMPONENT program)
 endif()

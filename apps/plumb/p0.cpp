@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "output.h"
+#include "p0_flags.h"
 #include "plumb/circuit.h"
 #include "plumb/error.h"
 #include "plumb/p0_catalogue.h"
@@ -30,31 +31,6 @@ struct P0Flags {
   bool list = false;
   std::vector<std::string> general = {};  ///< finished jobs to compare
 };
-
-// Random ids are there to show that the sink needs no text; they vary little from one to the next.
-constexpr std::int64_t random_sequences = 32;
-
-/// The same content without BOS, with one, and random ids. --bos none leaves out the second,
-/// --no-random the third.
-P0Inputs make_p0_inputs(const P0Flags& flags, const Chosen& chosen) {
-  const Content content = read_content(flags.inputs, chosen, flags.common.seed);
-  if (flags.no_random && content.kind == "random") {
-    throw Error(
-        ErrorKind::bad_argument,
-        "--no-random leaves out the comparison with random ids, but --random gives no others");
-  }
-  P0Inputs inputs;
-  inputs.plain = with_bos(content, std::nullopt, chosen.model);
-  const Bos bos = flags.inputs.bos.value_or(Bos{.kind = Bos::Kind::native});
-  if (const auto id = bos_id(bos, chosen.tokens())) {
-    inputs.native = with_bos(content, id, chosen.model);
-  }
-  if (content.kind != "random" && !flags.no_random) {
-    inputs.random = head(random_twin(content, std::nullopt, chosen, flags.common.seed),
-                         random_sequences, inputs.plain.length());
-  }
-  return inputs;
-}
 
 /// What was found. If the job ended early, `trouble` says why; nothing found at all is thrown at
 /// once.
@@ -127,7 +103,7 @@ int run_p0(P0Flags flags, const std::string& command_line) {
   flags.options.seed = common.seed;
   check(flags.options, chosen.model);
   RunInfo run = start_run(chosen.model, "p0", command_line, common.seed);
-  const P0Inputs inputs = make_p0_inputs(flags, chosen);
+  const P0Inputs inputs = make_p0_inputs(flags.inputs, !flags.no_random, chosen, common.seed);
   std::exception_ptr trouble;
   const P0Report report = locate_or_stop(chosen.model, inputs, flags, trouble);
 
@@ -160,25 +136,8 @@ int run_p0(P0Flags flags, const std::string& command_line) {
   return 0;
 }
 
-std::vector<std::string> comma_list(const std::string& text) {
-  std::vector<std::string> parts;
-  std::size_t at = 0;
-  while (at <= text.size()) {
-    const std::size_t end = std::min(text.find(',', at), text.size());
-    parts.push_back(text.substr(at, end - at));
-    at = end + 1;
-  }
-  return parts;
-}
-
 void offer_p0_options(CLI::App& app, P0Options& options) {
-  offer(app, "--causal-sequences", "N", "Sequences that interventions run on (24)",
-        [&options](const std::string& text) {
-          options.causal_sequences = whole("--causal-sequences", text, 2, 100'000);
-        });
-  offer(app, "--causal-length", "T", "Positions of them (96)", [&options](const std::string& text) {
-    options.causal_length = whole("--causal-length", text, 8, 1'000'000);
-  });
+  offer_causal(app, options);
   offer(app, "--self-mask-position", "K", "Position made to attend to itself alone (40)",
         [&options](const std::string& text) {
           options.self_mask_position = whole("--self-mask-position", text, 1, 1'000'000);

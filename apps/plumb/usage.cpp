@@ -121,6 +121,17 @@ std::string one_of(const std::string& flag, const std::string& text,
   return text;
 }
 
+std::vector<std::string> comma_list(const std::string& text) {
+  std::vector<std::string> parts;
+  std::size_t at = 0;
+  while (at <= text.size()) {
+    const std::size_t end = std::min(text.find(',', at), text.size());
+    parts.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return parts;
+}
+
 std::string quote(const std::vector<std::string>& arguments) {
   std::string line;
   for (const std::string& argument : arguments) {

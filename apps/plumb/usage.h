@@ -26,6 +26,9 @@ std::int64_t byte_size(const std::string& flag, const std::string& text);
 std::string one_of(const std::string& flag, const std::string& text,
                    const std::vector<std::string>& words);
 
+/// The parts between commas, empty ones too.
+std::vector<std::string> comma_list(const std::string& text);
+
 /// The arguments as one line that a shell would read the same way.
 std::string quote(const std::vector<std::string>& arguments);
 

@@ -12,7 +12,8 @@ namespace plumb {
 
 /// Bytes are those of memory, but for `stored_bytes`.
 struct PlannedWork {
-  std::string command = {};  ///< "record", "sink"
+  std::string command = {};   ///< "record", "sink"
+  std::string assuming = {};  ///< what the cost depends on and is not known yet; empty = nothing
   std::int64_t sequences = 0;
   std::int64_t length = 0;            ///< positions of each, any BOS included
   std::int64_t evaluations = 0;       ///< token-layer evaluations, of all conditions

@@ -8,7 +8,9 @@ namespace plumb {
 namespace {
 
 report::Json to_json(const PlannedWork& work) {
+  using report::Json;
   return {{"command", work.command},
+          {"assuming", work.assuming.empty() ? Json() : Json(work.assuming)},
           {"sequences", work.sequences},
           {"length", work.length},
           {"evaluations", work.evaluations},
@@ -64,7 +66,8 @@ std::string inspect_json(const RunInfo& run, const Checkpoint& checkpoint,
        "memory that the weights of the largest block take in the dtype of the arithmetic"},
       {"plan",
        "evaluations: positions run through one block each; memory in bytes: weights and "
-       "activations in the dtype of the arithmetic, every expert counted; peak of the process"},
+       "activations in the dtype of the arithmetic, every expert counted; peak of the process; "
+       "where something is assumed, an estimate"},
       {"sites", "block l's site prints as L<l>.<name>; null where the inputs decide the size"}};
   report::put_end(json, run);
   return report::print(json);

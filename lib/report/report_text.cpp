@@ -44,6 +44,7 @@ std::string show_work(const PlannedWork& work) {
   };
   row("inputs", fmt::format("{} sequences of {} positions", show_count(work.sequences),
                             show_count(work.length)));
+  if (!work.assuming.empty()) row("assuming", work.assuming + "; an estimate");
   row("evaluations", show_count(work.evaluations) + " (one position through one block)");
   row("weights", show_bytes(work.weight_bytes));
   row("activations", show_bytes(work.activation_bytes));

@@ -194,6 +194,33 @@ TEST(AttributeCommand, DoesAndTakesWhatWasForeseen) {
   expect_refusal({"inspect", "planted", "--method", "eap"}, 2, "--method belongs to");
 }
 
+// The estimate does not know how many sets will be tried: none where one component suffices.
+constexpr double slack_of_search = 0.5;
+
+TEST(P0Command, TakesAboutWhatWasForeseen) {
+  const std::vector<std::string> flags = {"planted", "--random", "16,48"};
+  std::vector<std::string> p0 = {"p0", "--out", (scratch_dir() / "out").string()};
+  p0.insert(p0.end(), flags.begin(), flags.end());
+  const Json found = document(p0);
+  ASSERT_EQ(found.at("waves").size(), 1);
+  const Json& wave = found.at("waves").at(0);
+  std::vector<std::string> plan = {"inspect", "--plan", "p0", "--waves",
+                                   std::to_string(wave.at("onset").get<int>()) + "-" +
+                                       std::to_string(wave.at("last").get<int>())};
+  plan.insert(plan.end(), flags.begin(), flags.end());
+  const Json foreseen = document(plan).at("plan");
+  EXPECT_NE(foreseen.at("assuming").get<std::string>().find("waves "), std::string::npos);
+  EXPECT_NEAR(foreseen.at("evaluations").get<double>() / found.at("evaluations").get<double>(), 1.0,
+              slack_of_search);
+  EXPECT_NEAR(foreseen.at("peak_bytes").get<double>(),
+              found.at("run").at("peak_bytes").get<double>(), margins_of_workers);
+  plan[4] = "3-900";
+  expect_refusal(plan, 2, "no range of the layers");
+  plan[4] = "3";
+  expect_refusal(plan, 2, "--waves expects FIRST-LAST");
+  expect_refusal({"inspect", "planted", "--waves", "2-3"}, 2, "belong to --plan p0");
+}
+
 class GiantCommand : public testing::Test {
  protected:
   void SetUp() override {
