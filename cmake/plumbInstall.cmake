@@ -18,6 +18,14 @@ install(FILES
   DESTINATION "${package_dir}" COMPONENT development)
 if(TARGET plumb_cli)
   install(TARGETS plumb_cli COMPONENT program)
+  install(FILES apps/plumb/shell/plumb.bash RENAME plumb COMPONENT program
+    DESTINATION "${CMAKE_INSTALL_DATADIR}/bash-completion/completions")
+  # The manual page is the program's own help, asked for when all is built.
+  install(CODE "execute_process(COMMAND \"${PROJECT_SOURCE_DIR}/apps/plumb/shell/make_man.sh\"
+      \"$<TARGET_FILE:plumb_cli>\" OUTPUT_FILE \"${PROJECT_BINARY_DIR}/plumb.1\"
+      COMMAND_ERROR_IS_FATAL ANY)" COMPONENT program)
+  install(FILES "${PROJECT_BINARY_DIR}/plumb.1" DESTINATION "${CMAKE_INSTALL_MANDIR}/man1"
+    COMPONENT program)
   install(FILES data/inputs/texts.txt DESTINATION "${CMAKE_INSTALL_DATADIR}/plumb/inputs"
     COMPONENT program)
 endif()
