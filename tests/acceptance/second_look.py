@@ -12,7 +12,8 @@ the document's `causal_sequences` and `causal_length`.
 
   1  mean sink of both waves, all texts: attention to position 0 of the queries after it
   2  norm of position 0's state where each wave begins, clean
-  3  share of the projection on the sink direction that the leading neuron of each wave writes
+  3  share of the projection on the sink direction that the leading neuron of each wave writes, and
+     that the neuron which takes most of it away removes
   4  the same norm, the first wave's, when a0 is replaced by its mean
   5  loss in nats per token that replacing the second wave's writer by its mean costs
 
@@ -92,9 +93,8 @@ def sinks(model, ids):
     return total / len(ids)
 
 
-def neuron_share(model, ids, wave):
-    """What the leading neuron of the wave's ledger writes along the sink direction, as a share."""
-    name = wave["ledger"]["neurons"][0]["name"]
+def neuron_share(model, ids, wave, name):
+    """What a neuron writes along the wave's sink direction, as a share of the projection."""
     layer, neuron = int(name.split(".")[0][1:]), int(name.split("n")[-1])
     state = state_at(model, ids, wave["onset"])
     direction = state.mean(0) / state.mean(0).norm()
@@ -106,7 +106,7 @@ def neuron_share(model, ids, wave):
         model(part)
     hook.remove()
     written = torch.cat(kept).mean() * (down.weight[:, neuron].double() @ direction)
-    return name, (written / (state @ direction).mean()).item()
+    return (written / (state @ direction).mean()).item()
 
 
 def effect(wave, name, kind):
@@ -154,9 +154,11 @@ def main():
             compare(f"2 norm entering layer {wave['onset']}", wave["clean"]["norm"]["mean"],
                     norm_at(model, causal, wave["onset"]), NORM, relative=True)
         for wave in (early, late):
-            name, share = neuron_share(model, causal, wave)
-            ours = wave["ledger"]["neurons"][0]["p0"] / wave["ledger"]["total"]
-            compare(f"3 share of the projection that {name} writes", ours, share, SHARE)
+            neurons = wave["ledger"]["neurons"]
+            for row in (max(neurons, key=lambda n: n["p0"]), min(neurons, key=lambda n: n["p0"])):
+                share = neuron_share(model, causal, wave, row["name"])
+                compare(f"3 share of wave {wave['onset']}-{wave['last']} that {row['name']} writes",
+                        row["p0"] / wave["ledger"]["total"], share, SHARE)
         cut = hooked(model, [(module_of(model, "a0"), mean_at_zero)],
                      lambda m: norm_at(m, causal, early["onset"]))
         compare(f"4 norm entering layer {early['onset']}, a0 by its mean",
