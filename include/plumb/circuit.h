@@ -13,7 +13,7 @@ namespace plumb {
 /// "sink[l=3,h=4]", "sink[3-9]", "logits".
 struct CircuitNode {
   std::string name = {};
-  /// "input", "attention", "head", "mlp", "neuron", "expert", "sink", "logits"
+  /// "input", "attention", "head", "mlp", "neuron", "expert", "sink", "logits"; "or" = a junction
   std::string kind = {};
   /// -1 for input, one past the last block for logits; for a sink read off several layers the first
   int layer = -1;
@@ -42,7 +42,7 @@ struct Circuit {
 /// unknown node, an edge runs against the order of the forward pass, or a score is not finite.
 ///
 /// The order: input, then for each layer its sinks (read off its attention), heads, attention,
-/// experts and neurons, MLP (so that a part may feed its whole), then logits. A sink over a range
+/// experts and neurons, MLP (parts may feed their whole), "or", then logits. A sink over a range
 /// of layers, "sink[3-9]", may be fed by what writes before the last of them. An edge of kind
 /// "eraser" may reach a sink from any layer, for erasing is what ends it.
 void check(const Circuit& circuit);
@@ -51,8 +51,8 @@ void check(const Circuit& circuit);
 /// or "logits". Erasers are paths too.
 Circuit prune_dead_ends(const Circuit& circuit);
 
-/// The components that every path from an input to a read-out passes, in order of depth, inputs and
-/// read-outs themselves left out; none if nothing reaches a read-out. Edges of kind "eraser" do not
+/// The components that every path from an input to a read-out passes, in order of depth, inputs,
+/// "or" and read-outs left out; none if nothing reaches a read-out. Edges of kind "eraser" do not
 /// count as ways there. Alternatives (kind "or") count as any edge: what one of them can go around
 /// is no bottleneck, so a knock-out of a bottleneck is expected to matter and of an alternative is
 /// not.

@@ -111,6 +111,41 @@ struct Rung {
   Holds holds = Holds::untested;
 };
 
+/// Routes of which any one suffices: the read-out goes only without all of them.
+struct Alternatives {
+  std::vector<std::vector<std::string>> routes = {};  ///< components of each; of a backup just one
+  std::string shown_by = {};  ///< "pair": knocked out by twos; "set": blocks and a run of attention
+};
+
+/// A drawn graph against the model it stands for, and against chance. Everything is read from
+/// position 0's projection on the sink direction, as (m - none) / (all - none): 1 with every path
+/// inside position 0, 0 when every path carries its sender's mean over t > 0.
+struct GraphCheck {
+  std::int64_t edges = 0;       ///< paths of the graph inside position 0
+  std::int64_t candidates = 0;  ///< paths there are
+  Estimate faithfulness = {};   ///< with the graph's paths alone
+  Estimate completeness = {};   ///< with all paths but the graph's; 0: nothing is left to them
+  double least_needed = 0;      ///< smallest change of faithfulness when one edge is left out
+  std::string least_edge = {};  ///< "m1->m2"
+  bool minimal = false;         ///< no single edge can be left out within the tolerance
+  /// Graphs of as many paths drawn at random, and of as many others of the same tenths of all paths
+  /// by how much of its input each gives its reader.
+  std::vector<double> random = {};
+  std::vector<double> random_completeness = {};
+  std::vector<double> matched = {};
+  std::vector<double> matched_completeness = {};
+};
+
+/// What a step of the job cost.
+struct P0Cost {
+  std::string rung = {};         ///< that it serves: "L4"; empty: none by itself
+  std::string step = {};         ///< "knock-outs"
+  int wave = 0;                  ///< from 1; 0: all
+  std::int64_t evaluations = 0;  ///< token-layer evaluations
+  double seconds = 0;
+  double cpu_seconds = 0;  ///< of all threads of the process
+};
+
 /// Everything found about one wave.
 struct WaveReport {
   Wave wave = {};
@@ -140,7 +175,12 @@ struct WaveReport {
   std::vector<std::string> dependence = {};  ///< sentences: how this wave depends on earlier ones
   std::vector<Effect> dependence_effects = {};
   std::vector<Rung> ladder = {};
-  Circuit circuit = {};
+  std::vector<Alternatives> alternatives = {};  ///< drawn as a junction of kind "or"
+  GraphCheck graph = {};
+  /// The graph's paths read on the sink in the full model, in the order of the forward pass: one
+  /// cut at a time, then all but the graph's.
+  std::vector<Effect> paths = {};
+  Circuit circuit = {};  ///< pruned to the fewest paths found that keep 95 % of the projection
 };
 
 struct P0Report {
@@ -158,6 +198,7 @@ struct P0Report {
   Circuit circuit = {};  ///< of all waves together
   std::int64_t evaluations = 0;  ///< token-layer evaluations in all
   double seconds = 0;
+  std::vector<P0Cost> costs = {};  ///< step by step, in the order they were run
 };
 
 /// What the job runs on. The same content tokens with and without BOS.

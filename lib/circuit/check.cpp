@@ -16,8 +16,9 @@ namespace plumb {
 namespace {
 
 // The order within one layer: sinks are read off its attention; parts come before their whole.
-constexpr std::array<std::string_view, 8> kOrder = {"sink",   "head", "attention", "expert",
-                                                    "neuron", "mlp",  "logits",    "input"};
+// A junction comes after the last of its senders.
+constexpr std::array<std::string_view, 9> kOrder = {"sink", "head", "attention", "expert", "neuron",
+                                                    "mlp",  "or",   "logits",    "input"};
 constexpr int kDeepestLayer = 1'000'000;
 
 // Names may hold anything; the message is one line.

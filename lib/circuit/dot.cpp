@@ -22,13 +22,14 @@ struct Style {
   std::string_view fill;
   std::string_view shape;
 };
-constexpr std::array<Style, 8> kStyles = {{
+constexpr std::array<Style, 9> kStyles = {{
     {"input", "input", "#D9D9D9", "oval"},
     {"attention", "attention block", "#56B4E9", "box"},
     {"head", "attention head", "#A9DAF4", "box"},
     {"mlp", "MLP", "#E69F00", "hexagon"},
     {"neuron", "neuron", "#F0E442", "ellipse"},
     {"expert", "expert", "#F2C879", "octagon"},
+    {"or", "any one suffices", "#FFFFFF", "circle"},
     {"sink", "sink", "#5FBFA0", "invtrapezium"},
     {"logits", "logits", "#CC9BB8", "trapezium"},
 }};
@@ -115,8 +116,11 @@ std::string tooltip(const CircuitNode& node) {
 void write_node(std::string& out, const CircuitNode& node) {
   const auto style = std::find_if(kStyles.begin(), kStyles.end(),
                                   [&](const Style& each) { return each.kind == node.kind; });
-  const std::string label =
-      node.score == 0.0 ? node.name : fmt::format("{}\n{:.3g}", node.name, node.score);
+  std::string label = is_junction(node) ? "OR" : node.name;
+  if (node.score != 0.0) label += fmt::format("\n{:.3g}", node.score);
+  // Where few neurons carry an MLP they are named on it.
+  if (const auto neurons = node.notes.find("neurons"); neurons != node.notes.end())
+    label += "\n" + neurons->second;
   out += fmt::format(
       "  {} [label={} shape={} style={} fillcolor=\"{}\" tooltip={} plumb_kind={} plumb_layer={} "
       "plumb_score=\"{}\"",
@@ -158,7 +162,8 @@ void write_edge(std::string& out, const CircuitEdge& edge, double largest, bool 
       shown(tip), kept(edge.kind), edge.score);
 }
 
-// Nodes that stand in one column: the attention or the MLP half of a layer, or its read-outs.
+// Nodes that stand in one column: the attention or the MLP half of a layer, its read-outs, or the
+// junctions after it.
 struct Column {
   std::string heading;
   std::vector<const CircuitNode*> nodes = {};
@@ -169,9 +174,10 @@ std::map<long, Column> columns_of(const Circuit& circuit) {
   for (const CircuitNode& node : circuit.nodes) {
     const bool second = node.kind == "mlp" || node.kind == "neuron" || node.kind == "expert";
     const long place = is_source(node) ? -1
-                                       : 3L * node.layer + (is_read_out(node) ? 0
-                                                            : second          ? 2
-                                                                              : 1);
+                                       : 4L * node.layer + (is_read_out(node)   ? 0
+                                                            : is_junction(node) ? 3
+                                                            : second            ? 2
+                                                                                : 1);
     columns[place].nodes.push_back(&node);
   }
   int headed = -1;

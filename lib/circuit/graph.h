@@ -25,6 +25,9 @@ inline bool is_read_out(const CircuitNode& node) {
   return node.kind == "sink" || node.kind == "logits";
 }
 
+/// Not a component: any one of its senders suffices.
+inline bool is_junction(const CircuitNode& node) { return node.kind == "or"; }
+
 /// Where in the forward pass a node writes (a read-out: reads), comparable between nodes.
 long rank_of(const CircuitNode& node);
 

@@ -74,7 +74,7 @@ std::vector<std::string> bottlenecks(const Circuit& circuit) {
   std::vector<std::string> names;
   for (Vertex v = dominator[end]; v != none && v != start; v = dominator[v]) {
     const CircuitNode& node = circuit.nodes[v];
-    if (!is_source(node) && !is_read_out(node)) names.push_back(node.name);
+    if (!is_source(node) && !is_read_out(node) && !is_junction(node)) names.push_back(node.name);
   }
   std::reverse(names.begin(), names.end());
   return names;

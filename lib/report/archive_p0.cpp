@@ -189,6 +189,44 @@ void put_ladder(ArchiveWriter& file, const std::string& group, const std::vector
       "high", [](const Rung& r) { return r.high; }, "", "95 % interval");
 }
 
+// Members of a set in one string, "a0+m0|a5": routes by "|", components by "+".
+std::string routes_of(const Alternatives& set) {
+  std::string text;
+  for (const auto& route : set.routes) {
+    if (!text.empty()) text += '|';
+    for (std::size_t i = 0; i < route.size(); ++i) text += (i == 0 ? "" : "+") + route[i];
+  }
+  return text;
+}
+
+void put_graph(ArchiveWriter& file, const std::string& group, const WaveReport& found) {
+  const GraphCheck& graph = found.graph;
+  file.attribute(group, "edges", graph.edges);
+  file.attribute(group, "candidates", graph.candidates);
+  file.attribute(group, "minimal", std::int64_t{graph.minimal ? 1 : 0});
+  file.attribute(group, "least_edge", graph.least_edge);
+  file.attribute(group, "least_needed", graph.least_needed);
+  const auto estimate = [&](const char* name, const Estimate& value, const char* note) {
+    file.dataset(group + "/" + name,
+                 at::tensor(Numbers{value.mean, value.low, value.high}, at::kDouble),
+                 {{"mean_low_high"}, "share", note});
+  };
+  estimate("faithfulness", graph.faithfulness, "with the graph's paths alone");
+  estimate("completeness", graph.completeness, "with all others; 0: nothing is left to them");
+  const auto drawn = [&](const char* name, const Numbers& values, const char* note) {
+    report::put_column(file, group + "/" + name, values, "graph", "share", note);
+  };
+  drawn("random_faithfulness", graph.random, "of as many paths drawn at random");
+  drawn("random_completeness", graph.random_completeness, "of as many paths drawn at random");
+  drawn("matched_faithfulness", graph.matched, "of as many others of like score");
+  drawn("matched_completeness", graph.matched_completeness, "of as many others of like score");
+  put_effects(file, group + "/paths", found.paths);
+  Table<Alternatives> sets(file, group + "/alternatives", found.alternatives, "set");
+  sets.strings("routes", routes_of, "any one suffices: routes by |, their components by +");
+  sets.strings(
+      "shown_by", [](const Alternatives& set) { return set.shown_by; }, "");
+}
+
 void put_wave(ArchiveWriter& file, const std::string& group, const WaveReport& found) {
   file.attribute(group, "onset", std::int64_t{found.wave.onset});
   file.attribute(group, "last", std::int64_t{found.wave.last});
@@ -218,6 +256,7 @@ void put_wave(ArchiveWriter& file, const std::string& group, const WaveReport& f
   put_effects(file, group + "/signal", found.signal);
   put_effects(file, group + "/restored", found.restored);
   put_effects(file, group + "/dependence", found.dependence_effects);
+  put_graph(file, group + "/graph", found);
   put_self_masks(file, group + "/self_masks", found.self_masks);
   put_ladder(file, group + "/ladder", found.ladder);
   report::put_column(file, group + "/smallest_mask",
@@ -253,7 +292,8 @@ void put_circuit(ArchiveWriter& file, const Circuit& circuit) {
   edges.strings(
       "to", [](const CircuitEdge& e) { return e.to; }, "");
   edges.strings(
-      "kind", [](const CircuitEdge& e) { return e.kind; }, "empty, or (either suffices), eraser");
+      "kind", [](const CircuitEdge& e) { return e.kind; },
+      "empty, or (into a junction: any one suffices), eraser");
   edges.numbers(
       "score", [](const CircuitEdge& e) { return e.score; }, "", circuit.convention);
 }

@@ -35,7 +35,7 @@ int stage(const std::string& kind) {
   if (kind == "head") return 1;
   if (kind == "attention") return 2;
   if (kind == "expert" || kind == "neuron") return 3;
-  return 4;
+  return kind == "or" ? 5 : 4;
 }
 
 std::vector<int> rows_of(const Circuit& circuit, const std::map<std::string, std::size_t>& index) {

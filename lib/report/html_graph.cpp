@@ -30,6 +30,7 @@ std::string shape_of(const CircuitNode& node, const PlacedNode& at) {
   if (node.kind == "mlp" || node.kind == "expert") return polygon(w - 10, w, w - 10);
   if (node.kind == "sink") return polygon(w, w - 7, w - 14);
   if (node.kind == "logits") return polygon(w - 14, w - 7, w);
+  if (node.kind == "or") return fmt::format("<circle r=\"{:.1f}\"/>", h);
   const double round = node.kind == "input" || node.kind == "neuron" ? h : 4.0;
   return fmt::format(
       "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" "
@@ -136,7 +137,7 @@ std::string graph_svg(const Circuit& circuit) {
         "aria-label=\"{}\" transform=\"translate({:.1f} {:.1f})\"><title>{}</title>{}<text "
         "class=\"name\" y=\"-2\">{}</text><text class=\"score\" y=\"12\">{}</text></g>\n",
         html(node.kind, 20), i, words, words, at.x, at.y, words, shape_of(node, at),
-        html(node.name, 40), number(node.score));
+        node.kind == "or" ? "OR" : html(node.name, 40), number(node.score));
   }
   return svg + "</svg>\n";
 }
@@ -178,8 +179,9 @@ std::string circuit_section(const ArchiveView& view) {
       "mlp\">⬡ MLP</span> <span class=\"node neuron\">⬭ neuron</span> <span class=\"node sink\">⏢ "
       "sink</span> <span class=\"node input\">⬭ input</span> · width of a line: size of the score "
       "· "
-      "dashed, ending in a bar: erases · ending in a bar: works against it · dotted: either of the "
-      "alternatives suffices</p>\n";
+      "dashed, ending in a bar: erases · ending in a bar: works against it · dotted into an OR: "
+      "any "
+      "one of the alternatives suffices</p>\n";
   std::vector<std::vector<std::string>> rows;
   for (const CircuitEdge& edge : shown.edges) {
     rows.push_back({html(edge.from, 100), html(edge.to, 100), number(edge.score),

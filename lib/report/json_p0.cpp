@@ -66,6 +66,27 @@ Json rung_json(const Rung& rung) {
           {"holds", to_string(rung.holds)}};
 }
 
+Json graph_json(const GraphCheck& graph) {
+  return {{"edges", graph.edges},
+          {"candidates", graph.candidates},
+          {"faithfulness", to_json(graph.faithfulness)},
+          {"completeness", to_json(graph.completeness)},
+          {"minimal", graph.minimal},
+          {"least_edge", graph.least_edge},
+          {"least_needed", graph.least_needed},
+          {"random", {{"faithfulness", graph.random}, {"completeness", graph.random_completeness}}},
+          {"score_matched",
+           {{"faithfulness", graph.matched}, {"completeness", graph.matched_completeness}}}};
+}
+
+Json costs_json(const P0Report& report) {
+  return list_of(report.costs, [](const P0Cost& cost) {
+    return Json{{"rung", cost.rung},       {"step", cost.step},
+                {"wave", cost.wave},       {"evaluations", cost.evaluations},
+                {"seconds", cost.seconds}, {"cpu_seconds", cost.cpu_seconds}};
+  });
+}
+
 Json circuit_json(const Circuit& circuit) {
   Json json;
   json["title"] = circuit.title;
@@ -110,6 +131,11 @@ Json wave_json(const WaveReport& report) {
                         {"exceptions", report.vocabulary_exceptions}};
   json["dependence"] = report.dependence;
   json["dependence_effects"] = list_of(report.dependence_effects, effect_json);
+  json["alternatives"] = list_of(report.alternatives, [](const Alternatives& set) {
+    return Json{{"routes", set.routes}, {"shown_by", set.shown_by}};
+  });
+  json["graph"] = graph_json(report.graph);
+  json["paths"] = list_of(report.paths, effect_json);
   json["circuit"] = circuit_json(report.circuit);
   return json;
 }
@@ -129,6 +155,12 @@ Json conventions(const P0Report& report) {
       "projection on the wave's direction: the mean over sequences of position 0's "
       "state entering its first layer, made a unit vector";
   json["circuit"] = report.circuit.convention;
+  json["graph"] =
+      "(m - none) / (all - none) of position 0's projection on the sink direction: 1 = with all "
+      "paths inside position 0, 0 = with every path carrying its sender's mean over t > 0; "
+      "completeness: the same with all paths but the graph's; random: as many paths drawn alike; "
+      "score_matched: as many others of the same tenths of all paths by the share of the reader's "
+      "input that the cut changes";
   return json;
 }
 
@@ -181,6 +213,7 @@ std::string p0_json(const RunInfo& run, const P0Report& report) {
   json["notes"] = report.notes;
   json["evaluations"] = report.evaluations;
   report::put_end(json, run);
+  json["run"]["costs"] = costs_json(report);
   return report::print(json);
 }
 

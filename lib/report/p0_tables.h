@@ -16,7 +16,12 @@ std::string knockout_table(const std::vector<Effect>& effects);
 enum class Naming { with_kind, by_name };
 /// Columns that say the same or nothing in every row are left out.
 std::string effect_table(const std::vector<Effect>& effects, Naming naming = Naming::with_kind);
+/// The graph against the model and against random graphs; what backs up what; the neurons that
+/// carry an MLP. Sentences.
+std::string graph_words(const WaveReport& wave);
 std::string self_mask_table(const std::vector<SelfMask>& masks);
 std::string ladder_table(const std::vector<Rung>& ladder);
+/// What each step cost, by rung.
+std::string cost_table(const std::vector<P0Cost>& costs);
 
 }  // namespace plumb::report

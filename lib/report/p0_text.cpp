@@ -104,6 +104,13 @@ std::string wave_part(const WaveReport& wave, std::size_t number, const Tokenize
                effect_table(wave.state, Naming::by_name));
   text +=
       part("What the first blocks tell position 0:", effect_table(wave.signal, Naming::by_name));
+  if (wave.graph.edges > 0) {
+    text += "\n" + graph_words(wave);
+    text += part(
+        "Its paths, in the order of the forward pass, each cut alone in the full model "
+        "(the reader gets the sender's mean over t > 0):",
+        effect_table(wave.paths, Naming::by_name));
+  }
   text += part("What the sink is used for:", effect_table(wave.use, Naming::by_name));
   for (const std::string& sentence : wave.dependence) text += "\n" + wrap(sentence);
   text += part("Edits behind that:", effect_table(wave.dependence_effects));
@@ -133,6 +140,8 @@ std::string p0_text(const RunInfo& run, const P0Report& found, const Tokenizer* 
     text += heading("Notes");
     for (const std::string& note : found.notes) text += wrap("- " + note, 2, 4);
   }
+  const std::string costs = cost_table(found.costs);
+  if (!costs.empty()) text += heading("What each rung cost") + costs;
   return text + show_end(run, found.evaluations);
 }
 

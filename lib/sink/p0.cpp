@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <ctime>
 #include <numeric>
 
 #include "plumb/error.h"
@@ -131,9 +132,51 @@ Verdict without_a_wave(const SinkSurvey& survey, std::vector<std::string>& notes
   return Verdict::secondary;
 }
 
+// Notes what each step costs, in the report.
+class Meter {
+ public:
+  explicit Meter(P0Report& report) : report_(report) {}
+
+  /// Runs a step that serves a rung; its wave counts from 1, 0 being all of them.
+  template <typename Step>
+  auto run(const char* rung, const char* name, std::size_t wave, Step step) {
+    const Stop stop{*this, rung, name, static_cast<int>(wave), evaluations(), cpu(), Clock::now()};
+    return step();
+  }
+  const P0Context* context = nullptr;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Stop {
+    Meter& meter;
+    const char* rung;
+    const char* name;
+    int wave;
+    std::int64_t evaluations;
+    double cpu;
+    Clock::time_point start;
+    // A step that is stopped half-way has cost what it has cost.
+    ~Stop() {
+      meter.report_.costs.push_back(
+          {.rung = rung,
+           .step = name,
+           .wave = wave,
+           .evaluations = meter.evaluations() - evaluations,
+           .seconds = std::chrono::duration<double>(Clock::now() - start).count(),
+           .cpu_seconds = Meter::cpu() - cpu});
+    }
+  };
+  static double cpu() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+  std::int64_t evaluations() const {
+    return report_.evaluations + (context == nullptr ? 0 : context->evaluations);
+  }
+
+  P0Report& report_;
+};
+
 // Everything about the waves of the condition without BOS, each finding put into the report as soon
 // as it is there.
-void examine(P0Context& context, P0Report& report, const LadderEvidence& common) {
+void examine(P0Context& context, P0Report& report, const LadderEvidence& common, Meter& meter) {
   std::vector<WaveReport>& waves = report.waves;
   waves.resize(context.waves.size());
   for (std::size_t w = 0; w < waves.size(); ++w) {
@@ -142,29 +185,37 @@ void examine(P0Context& context, P0Report& report, const LadderEvidence& common)
     wave.direction = context.direction[w].to(at::kFloat);
     wave.spike_norm = context.spike_norm[w];
     wave.clean = context.read(w, context.clean, 0, "nothing", "clean", "P0");
-    wave.ledger = make_ledger(context, w);
+    wave.ledger = meter.run("L3", "ledger", w + 1, [&] { return make_ledger(context, w); });
     for (const auto writer : writers_of(wave.ledger, context.options.located))
       wave.writers.push_back(to_string(writer));
     for (const auto& row : wave.ledger.erasers) wave.erasers.push_back(row.name);
   }
-  sweep_vocabulary(context, waves);
-  knock_out_components(context, waves);
+  meter.run("L2", "vocabulary", 0, [&] { sweep_vocabulary(context, waves); });
+  meter.run("L4", "knock-outs", 0, [&] { knock_out_components(context, waves); });
   for (std::size_t w = 0; w < waves.size(); ++w) {
     WaveReport& wave = waves[w];
     LadderEvidence evidence = common;
     if (wave.wave.onset > 0) {
-      knock_out_sets(context, w, wave);
-      test_dependence(context, w, wave);
-      test_self_mask(context, w, wave);
-      test_restoration(context, w, wave);
-      edit_state(context, w, wave);
+      const auto step = [&](const char* rung, const char* name, auto test) {
+        meter.run(rung, name, w + 1, [&] { test(context, w, wave); });
+      };
+      step("L4", "sets and controls", knock_out_sets);
+      if (w > 0) step("L6", "dependence on earlier waves", test_dependence);
+      step("L5", "self-masks", test_self_mask);
+      step("L5", "restoration", test_restoration);
+      step("", "norm or direction", edit_state);
       name_blocks(wave);
-      if (w == 0) test_signal(context, w, early_blocks(wave), wave);
-      evidence.graph = build_graph(context, w, wave);
+      if (w == 0) {
+        meter.run("L7", "signal", w + 1,
+                  [&] { test_signal(context, w, early_blocks(wave), wave); });
+      }
+      evidence.graph =
+          meter.run("L6", "graph", w + 1, [&] { return build_graph(context, w, wave); });
     }
-    test_use(context, w, wave);
+    meter.run("L8", "use", w + 1, [&] { test_use(context, w, wave); });
     if (context.model.config().positions == Positions::learned) {
-      evidence.learned_position_share = sink_following_the_row(context, w);
+      evidence.learned_position_share = meter.run(
+          "L2", "position rows", w + 1, [&] { return sink_following_the_row(context, w); });
       report.notes.push_back(
           fmt::format("layers {}-{}: with the position rows of 0 and {} exchanged, column 0 loses "
                       "{:.0f} % of its excess",
@@ -225,10 +276,13 @@ void locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& opti
   }
   report = {.options = options};
   Account account(report);
+  Meter meter(report);
   const auto survey = [&](const std::string& name, const Inputs& condition) {
-    report.surveys.push_back(survey_sink(model, condition, options.sink, progress));
-    report.survey_names.push_back(name);
-    report.evaluations += report.surveys.back().evaluations;
+    meter.run("L1", "survey", 0, [&] {
+      report.surveys.push_back(survey_sink(model, condition, options.sink, progress));
+      report.survey_names.push_back(name);
+      report.evaluations += report.surveys.back().evaluations;
+    });
   };
   survey(inputs.plain.kind + ", no BOS", inputs.plain);
   if (inputs.native) survey(inputs.native->kind + ", native BOS", *inputs.native);
@@ -240,15 +294,18 @@ void locate_p0(const Model& model, const P0Inputs& inputs, const P0Options& opti
   if (inputs.random) evidence.random = &report.surveys.back();
   std::optional<P0Context> located;
   if (!plain.waves.empty()) {
-    P0Context& context =
-        located.emplace(model, inputs.plain, options, plain.waves, plain, progress);
+    meter.run("", "clean passes", 0, [&] {
+      meter.context = &located.emplace(model, inputs.plain, options, plain.waves, plain, progress);
+    });
+    P0Context& context = *located;
     account.context = &context;
     if (model.config().positions != Positions::learned) {
-      report.position_shift_change = shifted_sink_change(context);
+      report.position_shift_change =
+          meter.run("L2", "position ids", 0, [&] { return shifted_sink_change(context); });
       evidence.position_shift_change = report.position_shift_change;
       evidence.shift_tested = true;
     }
-    examine(context, report, evidence);
+    examine(context, report, evidence, meter);
   }
   if (evidence.native != nullptr) {
     for (const auto& wave : evidence.native->waves) {

@@ -93,6 +93,12 @@ void test_dependence(P0Context& context, std::size_t w, WaveReport& report) {
         fmt::format("no run of attention layers {}-{} is an alternative to {}", early,
                     wave.onset - 1, earlier_name));
   } else {
+    Alternatives either{.shown_by = "set"};
+    for (const auto& set : {earlier, route}) {
+      either.routes.emplace_back();
+      for (const auto component : set) either.routes.back().push_back(to_string(component));
+    }
+    report.alternatives.push_back(std::move(either));
     report.dependence.push_back(
         fmt::format("{} and {} are alternatives: only without both does the norm vanish by mean "
                     "and by resample",

@@ -2,30 +2,31 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <map>
 #include <set>
 
 #include "sink/p0_ledger.h"
-#include "sink/p0_pointwise.h"
+#include "sink/p0_path_graph.h"
 
 namespace plumb {
 
 namespace {
 
-constexpr double step_tolerance =
-    0.02;  // share of the projection that one cut, or group of cuts, may change
-constexpr double total_tolerance = 0.1;  // ... and all cuts together
 constexpr double neuron_shown =
     0.1;  // share of the total above which a neuron is a node of its own
+constexpr double carried_by_few = 0.8;  // share of what an MLP writes that its named neurons carry
 
 std::string sink_name(const Wave& wave) {
   return fmt::format("sink[{}-{}]", wave.onset, wave.last);
 }
 std::string at_p0(const std::string& name) { return name + "@0"; }
+std::string at_p0(Component component) { return to_string(component) + "@0"; }
+
+double mean_of(const at::Tensor& values) { return values.mean().item<double>(); }
 
 double share_of(const Ledger& ledger, const std::string& name) {
   for (const auto* rows : {&ledger.components, &ledger.erasers}) {
@@ -36,7 +37,21 @@ double share_of(const Ledger& ledger, const std::string& name) {
   return 0.0;
 }
 
-double mean_of(const at::Tensor& values) { return values.mean().item<double>(); }
+// "n90, n430: 98 %" of what the MLP writes along the direction; nothing if more than the ledger
+// names would be needed.
+std::string neurons_of(const Ledger& ledger, const std::string& mlp) {
+  const double written = share_of(ledger, mlp) * ledger.total;
+  std::vector<std::string> names;
+  double sum = 0.0;
+  for (const auto& row : ledger.neurons) {  // largest first
+    if (!row.name.starts_with(mlp + ".") || row.p0 * written <= 0.0) continue;
+    names.push_back(row.name.substr(mlp.size() + 1));
+    sum += row.p0;
+    if (sum / written >= carried_by_few)
+      return fmt::format("{}: {:.0f} %", fmt::join(names, ", "), 100.0 * sum / written);
+  }
+  return "";
+}
 
 class Graph {
  public:
@@ -51,135 +66,179 @@ class Graph {
     }
     circuit_.nodes.push_back({name, kind, layer, score, std::move(notes)});
   }
+  void component(const Ledger& ledger, Component member,
+                 std::map<std::string, std::string> notes = {}) {
+    const auto name = to_string(member);
+    if (member.mlp) {
+      if (const auto few = neurons_of(ledger, name); !few.empty()) notes["neurons"] = few;
+    }
+    node(at_p0(name), member.mlp ? "mlp" : "attention", member.layer, share_of(ledger, name),
+         std::move(notes));
+  }
   void edge(const std::string& from, const std::string& to, double score, const std::string& kind) {
-    circuit_.edges.push_back({from, to, score, kind});
+    const bool known = std::ranges::any_of(circuit_.edges, [&](const CircuitEdge& other) {
+      return other.from == from && other.to == to;
+    });
+    if (!known) circuit_.edges.push_back({from, to, score, kind});
+  }
+  bool fed(const std::string& name) const {
+    return std::ranges::any_of(circuit_.edges,
+                               [&](const CircuitEdge& edge) { return edge.to == name; });
   }
 
  private:
   Circuit& circuit_;
 };
 
-// Which paths inside position 0 carry the projection on the sink direction. Starts from all of them
-// and cuts what is not needed, from the read-out backwards (the order of arXiv:2304.14997): readers
-// before the one at hand are still whole, so that alternatives lose all but one route.
-class Paths {
+// One wave's graph in the making.
+class Builder {
  public:
-  using Edge = std::pair<Component, Component>;
-
-  Paths(P0Context& context, std::size_t w)
-      : system_(context, context.waves[w].onset),
-        direction_(context.direction[w]),
-        components_(components_of_blocks(0, context.waves[w].onset)),
-        read_out_{.layer = context.waves[w].onset, .mlp = false} {
-    clean_ = system_.projection({}, direction_);
-    current_ = whole_ = mean_of(clean_);
-  }
-
-  void prune(const Ledger& ledger, const std::function<void(double)>& progress) {
-    std::vector<Component> readers = components_;
-    readers.push_back(read_out_);
-    for (std::size_t i = readers.size(); i-- > 0;) {
-      const Component reader = readers[i];
-      progress(1.0 - static_cast<double>(i) / static_cast<double>(readers.size()));
-      if (reader != read_out_ && !matters(reader)) {
-        for (const auto sender : components_) cut_.emplace(sender, reader);
-        continue;
-      }
-      std::vector<Component> senders;
-      for (const auto sender : components_) {
-        if (sender < reader) senders.push_back(sender);
-      }
-      std::ranges::stable_sort(senders, {}, [&](Component sender) {
-        return std::abs(share_of(ledger, to_string(sender)));
-      });
-      try_cutting(reader, senders);
+  Builder(P0Context& context, std::size_t w, WaveReport& report, PathGraph& paths)
+      : context_(context),
+        w_(w),
+        report_(report),
+        paths_(paths),
+        graph_(report.circuit),
+        sink_(sink_name(context.waves[w])) {
+    for (const auto& edge : paths.kept()) {
+      edges_.push_back(edge);
+      members_.insert(edge.first);
     }
-    drop_weakest();
   }
 
-  /// Edges that are left and lie on a path to the read-out, with the share lost when each is cut.
-  std::vector<std::pair<Edge, double>> scored() {
-    std::vector<std::pair<Edge, double>> edges;
-    for (const auto& edge : kept()) {
-      const double left = value_with({edge});
-      edges.emplace_back(edge, (current_ - left) / whole_);
+  void build(GraphEvidence& evidence) {
+    graph_.node("input@0", "input", -1, share_of(report_.ledger, "input"));
+    for (const auto member : members_) graph_.component(report_.ledger, member);
+    graph_.node(sink_, "sink", context_.waves[w_].last, 1.0,
+                {{"mean sink", fmt::format("{:.3f}", context_.waves[w_].mean)}});
+    const double here = mean_of(paths_.alone());
+    for (const auto& edge : edges_) {
+      const double lost = here - mean_of(paths_.without(edge));
+      lost_[edge] = lost;
+      if (lost <= evidence.largest_cut) continue;
+      evidence.largest_cut = lost;
+      evidence.largest_edge = to_string(edge.first) + "->" +
+                              (edge.second == paths_.read_out() ? sink_ : to_string(edge.second));
     }
-    return edges;
+    for (const auto& set : report_.alternatives) draw(set);
+    for (const auto& edge : edges_) {
+      const bool last = edge.second == paths_.read_out();
+      if (last && joined_.contains(edge.first)) continue;
+      graph_.edge(at_p0(edge.first), last ? sink_ : at_p0(edge.second), lost_.at(edge),
+                  last && erases(edge.first) ? "eraser" : "");
+    }
+    for (const auto member : members_) {
+      if (!graph_.fed(at_p0(member))) {
+        graph_.edge("input@0", at_p0(member), std::abs(share_of(report_.ledger, to_string(member))),
+                    "");
+      }
+    }
+    draw_neurons();
+    draw_erasers();
+    if (!edges_.empty()) evidence.recovered = paths_.recovered();
   }
-
-  at::Tensor recovered() { return projection({}) / clean_; }
-  Component read_out() const { return read_out_; }
 
  private:
-  bool matters(Component component) const { return alive_.contains(component); }
+  // An eraser writes against the direction itself. An edge whose cut raises the projection for
+  // another reason (its reader overshoots) has a negative score and is no eraser.
+  bool erases(Component component) const {
+    return std::ranges::find(report_.erasers, to_string(component)) != report_.erasers.end();
+  }
 
-  std::vector<Edge> kept() const {
-    std::vector<Edge> edges;
-    std::set<Component> alive{read_out_};
-    for (std::size_t i = components_.size() + 1; i-- > 0;) {
-      const Component reader = i == components_.size() ? read_out_ : components_[i];
-      if (!alive.contains(reader)) continue;
-      for (const auto sender : components_) {
-        if (!(sender < reader) || cut_.contains({sender, reader})) continue;
-        edges.emplace_back(sender, reader);
-        alive.insert(sender);
+  // A junction, each route's last component leading to it.
+  void draw(const Alternatives& set) {
+    std::vector<std::string> words;
+    std::vector<Component> everything;
+    Component last;
+    for (const auto& route : set.routes) {
+      words.push_back(fmt::format("{}", fmt::join(route, "+")));
+      for (const auto& name : route) everything.push_back(component_named(name));
+      last = std::max(last, component_named(route.back()));
+    }
+    std::ranges::sort(everything);
+    const std::string name = fmt::format("or{}@0", ++junctions_);
+    for (const auto& route : set.routes) {
+      const Component end = end_of(route);
+      std::vector<Component> parts;
+      for (const auto& part : route) parts.push_back(component_named(part));
+      std::map<std::string, std::string> notes;
+      if (route.size() > 1) notes["route"] = fmt::format("{}", fmt::join(route, ", "));
+      const bool idle = !members_.contains(end);
+      if (idle && route.size() == 1) notes["role"] = "idle until the others are cut";
+      graph_.component(report_.ledger, end, notes);
+      if (idle) {
+        members_.insert(end);
+        if (route.size() == 1) draw_idle(end, set);
+      }
+      graph_.edge(at_p0(end), name, paths_.lost_without(parts), "or");
+      // The way around the junction is drawn only for routes of one component: a longer one may
+      // also write by itself.
+      if (route.size() == 1) joined_.insert(end);
+    }
+    graph_.node(name, "or", last.layer, paths_.lost_without(everything),
+                {{"any one suffices", fmt::format("{}", fmt::join(words, " | "))}});
+    graph_.edge(name, sink_, paths_.lost_without(everything), "");
+  }
+
+  // The last component of a route that the graph has, else the last.
+  Component end_of(const std::vector<std::string>& route) const {
+    for (auto name = route.rbegin(); name != route.rend(); ++name) {
+      if (members_.contains(component_named(*name))) return component_named(*name);
+    }
+    return component_named(route.back());
+  }
+
+  // What feeds a backup, found where the others are cut: while they work, nothing depends on it.
+  void draw_idle(Component backup, const Alternatives& set) {
+    std::vector<Component> others;
+    for (const auto& route : set.routes) {
+      for (const auto& name : route) {
+        if (component_named(name) != backup) others.push_back(component_named(name));
       }
     }
-    return edges;
-  }
-
-  at::Tensor projection(const std::vector<Edge>& also) {
-    const auto is_cut = [&](Component sender, Component reader) {
-      return cut_.contains({sender, reader}) ||
-             std::ranges::find(also, Edge{sender, reader}) != also.end();
-    };
-    return system_.projection({.replaced = {}, .cut = is_cut}, direction_);
-  }
-  double value_with(const std::vector<Edge>& also) { return mean_of(projection(also)); }
-
-  // What was kept only because earlier cuts had used up the tolerance: weakest first, as long as
-  // the graph stays within it.
-  void drop_weakest() {
-    auto edges = scored();
-    std::ranges::stable_sort(edges, {}, [](const auto& edge) { return std::abs(edge.second); });
-    for (const auto& [edge, score] : edges) {
-      if (std::abs(score) > step_tolerance) break;
-      const double value = value_with({edge});
-      if (std::abs(value - whole_) > total_tolerance * whole_) continue;
-      cut_.insert(edge);
-      current_ = value;
+    PathGraph alone(context_, w_, others);
+    alone.prune([&](double done) { context_.tell("finding what feeds a backup", done); });
+    const double here = mean_of(alone.alone());
+    for (const auto& edge : alone.kept()) {
+      if (edge.second != backup) continue;
+      const double lost = here - mean_of(alone.without(edge));
+      graph_.component(report_.ledger, edge.first);
+      members_.insert(edge.first);
+      graph_.edge(at_p0(edge.first), at_p0(backup), lost, "");
     }
   }
 
-  void try_cutting(Component reader, const std::vector<Component>& senders) {
-    if (senders.empty()) return;
-    std::vector<Edge> edges;
-    for (const auto sender : senders) edges.emplace_back(sender, reader);
-    const double value = value_with(edges);
-    if (std::abs(value - current_) <= step_tolerance * whole_ &&
-        std::abs(value - whole_) <= total_tolerance * whole_) {
-      cut_.insert(edges.begin(), edges.end());
-      current_ = value;
-      return;
+  void draw_neurons() {
+    for (const auto& row : report_.ledger.neurons) {
+      const Component mlp = component_named(row.name.substr(0, row.name.find('.')));
+      const double share = row.p0 / report_.ledger.total;
+      if (!members_.contains(mlp) || std::abs(share) < neuron_shown) continue;
+      graph_.node(at_p0(row.name), "neuron", mlp.layer, share);
+      graph_.edge(at_p0(row.name), at_p0(mlp), share, "");
     }
-    if (senders.size() == 1) {
-      alive_.insert(senders.front());
-      return;
-    }
-    const auto middle = senders.begin() + static_cast<std::ptrdiff_t>(senders.size() / 2);
-    try_cutting(reader, {senders.begin(), middle});
-    try_cutting(reader, {middle, senders.end()});
   }
 
-  P0System system_;
-  const at::Tensor& direction_;
-  std::vector<Component> components_;
-  Component read_out_;
-  at::Tensor clean_;
-  double whole_ = 0.0;
-  double current_ = 0.0;
-  std::set<Edge> cut_;
-  std::set<Component> alive_;  // senders some kept edge starts from
+  void draw_erasers() {
+    for (const auto& row : report_.ledger.erasers) {
+      const Component eraser = component_named(row.name);
+      const double share = row.p0 / report_.ledger.total;
+      graph_.component(report_.ledger, eraser, {{"role", "eraser"}});
+      // Before the onset it is drawn by its effect, where the graph has that path.
+      graph_.edge(at_p0(eraser), sink_, share, "eraser");
+    }
+  }
+
+  P0Context& context_;
+  std::size_t w_;
+  WaveReport& report_;
+  PathGraph& paths_;
+  Graph graph_;
+  std::string sink_;
+  std::vector<PathGraph::Edge> edges_ = {};
+  std::map<PathGraph::Edge, double> lost_ = {};
+  std::set<Component> members_ = {};
+  std::set<Component> joined_ = {};  // those that reach the sink by a junction
+  int junctions_ = 0;
 };
 
 }  // namespace
@@ -188,86 +247,42 @@ GraphEvidence build_graph(P0Context& context, std::size_t w, WaveReport& report)
   const Wave& wave = context.waves[w];
   GraphEvidence evidence;
   report.circuit = {.title = fmt::format("P0 sink circuit of layers {}-{}", wave.onset, wave.last)};
-  report.circuit.convention =
-      "node: share of position 0's projection on the sink direction that it writes; edge: share of "
-      "that projection "
-      "lost when this path carries the sender's mean over t > 0, all paths not drawn carrying it "
-      "already; positive = "
-      "makes the sink";
+  report.circuit.convention = fmt::format(
+      "node: share of position 0's projection on the sink direction that it writes; edge: share "
+      "of what all paths carry that is lost when this path carries the sender's mean over t > 0, "
+      "all paths not drawn carrying it already; negative = the projection grows without it; the "
+      "paths drawn keep {:.0f} to {:.0f} % and none can be spared; into and out of OR: share lost "
+      "when the component, or every one of the alternatives, is replaced by its mean",
+      100.0 * (1.0 - graph_tolerance), 100.0 * (1.0 + graph_tolerance));
   if (wave.onset == 0) return evidence;
+  for (const auto& set : report.backups) {
+    Alternatives pair{.shown_by = "pair"};
+    for (const auto& name : set) pair.routes.push_back({name});
+    report.alternatives.push_back(std::move(pair));
+  }
 
-  Paths paths(context, w);
-  paths.prune(report.ledger, [&](double done) { context.tell("cutting paths", done); });
-  const auto edges = paths.scored();
-  const auto in_backup = [&](Component component) {
-    return std::ranges::any_of(report.backups, [&](const auto& set) {
-      return std::ranges::find(set, to_string(component)) != set.end();
-    });
-  };
-
-  Graph graph(report.circuit);
-  graph.node("input@0", "input", -1, share_of(report.ledger, "input"));
-  std::set<Component> members;
-  for (const auto& [edge, lost] : edges) members.insert(edge.first);
-  for (const auto member : members) {
-    const auto name = to_string(member);
-    graph.node(at_p0(name), member.mlp ? "mlp" : "attention", member.layer,
-               share_of(report.ledger, name));
-  }
-  graph.node(sink_name(wave), "sink", wave.last, 1.0,
-             {{"mean sink", fmt::format("{:.3f}", wave.mean)}});
-  for (const auto member : members) {
-    const bool fed =
-        std::ranges::any_of(edges, [&](const auto& edge) { return edge.first.second == member; });
-    if (!fed)
-      graph.edge("input@0", at_p0(to_string(member)),
-                 std::abs(share_of(report.ledger, to_string(member))), "");
-  }
-  for (const auto& [edge, lost] : edges) {
-    const auto& [sender, reader] = edge;
-    const bool last = reader == paths.read_out();
-    const bool alternative = in_backup(sender) && (last || in_backup(reader));
-    graph.edge(at_p0(to_string(sender)), last ? sink_name(wave) : at_p0(to_string(reader)), lost,
-               lost < 0      ? "eraser"
-               : alternative ? "or"
-                             : "");
-    if (lost > evidence.largest_cut) {
-      evidence.largest_cut = lost;
-      evidence.largest_edge =
-          to_string(sender) + "->" + (last ? sink_name(wave) : to_string(reader));
-    }
-  }
-  for (const auto& row : report.ledger.neurons) {
-    const Component mlp = component_named(row.name.substr(0, row.name.find('.')));
-    if (!members.contains(mlp) || std::abs(row.p0) < neuron_shown * report.ledger.total) continue;
-    graph.node(at_p0(row.name), "neuron", mlp.layer, row.p0 / report.ledger.total);
-    graph.edge(at_p0(row.name), at_p0(to_string(mlp)), row.p0 / report.ledger.total, "");
-  }
-  for (const auto& row : report.ledger.erasers) {
-    const Component eraser = component_named(row.name);
-    if (members.contains(eraser)) continue;
-    graph.node(at_p0(row.name), eraser.mlp ? "mlp" : "attention", eraser.layer,
-               row.p0 / report.ledger.total, {{"role", "eraser"}});
-    graph.edge(at_p0(row.name), sink_name(wave), row.p0 / report.ledger.total, "eraser");
-  }
-  if (!members.empty()) evidence.recovered = paths.recovered();
+  PathGraph paths(context, w);
+  paths.prune([&](double done) { context.tell("cutting paths", done); });
+  Builder(context, w, report, paths).build(evidence);
+  report.graph = check_graph(context, w, paths);
+  report.paths = confirm_paths(context, w, paths);
   return evidence;
 }
 
 Circuit join_circuits(const std::vector<WaveReport>& reports) {
   Circuit joined{.title = "P0 sink circuit"};
   Graph graph(joined);
-  for (const auto& report : reports) {
+  for (std::size_t w = 0; w < reports.size(); ++w) {
+    const auto& report = reports[w];
     if (joined.convention.empty()) joined.convention = report.circuit.convention;
-    for (const auto& node : report.circuit.nodes) {
-      graph.node(node.name, node.kind, node.layer, node.score, node.notes);
-    }
-    for (const auto& edge : report.circuit.edges) {
-      const bool known = std::ranges::any_of(joined.edges, [&](const CircuitEdge& other) {
-        return other.from == edge.from && other.to == edge.to;
-      });
-      if (!known) joined.edges.push_back(edge);
-    }
+    // Each wave has junctions of its own.
+    const auto name = [&](const std::string& known) {
+      return known.starts_with("or") ? fmt::format("or{}.{}", w + 1, known.substr(2)) : known;
+    };
+    for (const auto& node : report.circuit.nodes)
+      graph.node(name(node.name), node.kind, node.layer, node.score, node.notes);
+    for (const auto& edge : report.circuit.edges)
+      graph.edge(name(edge.from), name(edge.to), edge.score, edge.kind);
   }
   return joined;
 }

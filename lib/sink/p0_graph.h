@@ -13,9 +13,10 @@ struct GraphEvidence {
   std::string largest_edge;  ///< "a0->m0"
 };
 
-/// Builds report.circuit: nodes from writers, needed components, backups and erasers; edges by
-/// cutting each path inside position 0 (sender replaced by its mean over t > 0 for this reader
-/// alone).
+/// Builds report.circuit, and report.graph, paths and alternatives with it: the fewest paths inside
+/// position 0 found that keep the projection (a cut path carries the sender's mean over t > 0 for
+/// this reader alone), a junction where any one of several routes suffices, the neurons of a writer
+/// where few carry it, and the erasers.
 GraphEvidence build_graph(P0Context& context, std::size_t wave, WaveReport& report);
 
 /// The circuits of all waves in one graph.

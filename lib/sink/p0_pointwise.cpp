@@ -38,6 +38,15 @@ std::map<Component, at::Tensor> P0System::writes(const Cuts& cuts) {
   std::map<Component, at::Tensor> present;
   bool clean_so_far = true;
   for (const auto component : components_) {
+    if (cuts.known != nullptr && component < cuts.from) {
+      present[component] = cuts.known->at(component);
+      clean_so_far = false;
+      continue;
+    }
+    if (cuts.read && !cuts.read(component)) {
+      present[component] = donor(component, cuts.donor);  // a place holder
+      continue;
+    }
     if (std::ranges::find(cuts.replaced, component) != cuts.replaced.end()) {
       present[component] = donor(component, cuts.donor);
       clean_so_far = false;
@@ -65,8 +74,10 @@ at::Tensor P0System::sum_for(Component reader, const std::map<Component, at::Ten
   return sum;
 }
 
-at::Tensor P0System::state(const Cuts& cuts) {
-  return sum_for({.layer = depth_, .mlp = false}, writes(cuts), cuts).squeeze(1);
+at::Tensor P0System::state(const Cuts& cuts) { return state(writes(cuts), cuts); }
+
+at::Tensor P0System::state(const std::map<Component, at::Tensor>& written, const Cuts& cuts) const {
+  return sum_for({.layer = depth_, .mlp = false}, written, cuts).squeeze(1);
 }
 
 at::Tensor P0System::projection(const Cuts& cuts, const at::Tensor& direction) {

@@ -25,20 +25,28 @@ class P0System {
     /// read-out is the reader {depth, false}.
     std::function<bool(Component sender, Component reader)> cut = {};
     Ablation donor = Ablation::mean;
+    /// Writes of an earlier evaluation whose edits before the component `from` were the same.
+    const std::map<Component, at::Tensor>* known = nullptr;
+    Component from = {};
+    /// Whether somebody reads a component; the writes of the others are not computed.
+    std::function<bool(Component)> read = {};
   };
 
   /// What each component writes, [B, 1, d_model].
   std::map<Component, at::Tensor> writes(const Cuts& cuts);
 
-  /// State of position 0 entering block `depth`, [B, d_model].
+  /// State of position 0 entering block `depth`, [B, d_model]; the second from what was written.
   at::Tensor state(const Cuts& cuts);
+  at::Tensor state(const std::map<Component, at::Tensor>& written, const Cuts& cuts) const;
+
+  /// What stands in for a component's output, [B, 1, d_model].
+  at::Tensor donor(Component component, Ablation ablation) const;
 
   /// Mean over sequences of its projection on a unit direction, and the projections [B].
   at::Tensor projection(const Cuts& cuts, const at::Tensor& direction);
 
  private:
   at::Tensor apply(Component component, const at::Tensor& input);
-  at::Tensor donor(Component component, Ablation ablation) const;
   at::Tensor sum_for(Component reader, const std::map<Component, at::Tensor>& present,
                      const Cuts& cuts) const;
 

@@ -74,6 +74,44 @@ TEST(Circuit, RefusesEdgesAgainstTheForwardPass) {
   EXPECT_THROW(check(circuit), Error);
 }
 
+// m1 and m2 back each other up: a junction stands between them and the sink.
+Circuit with_a_junction() {
+  Circuit circuit{.title = "alternatives", .convention = "share lost"};
+  circuit.nodes = {{"input@0", "input", -1, 0.0},
+                   {"m0@0", "mlp", 0, 0.1},
+                   {"m1@0", "mlp", 1, 0.5},
+                   {"m2@0", "mlp", 2, 0.4},
+                   {"or1@0", "or", 2, 0.9, {{"any one suffices", "m1 | m2"}}},
+                   {"sink[3-5]", "sink", 5, 1.0}};
+  circuit.edges = {{"input@0", "m0@0", 0.9},     {"m0@0", "m1@0", 0.2},
+                   {"m0@0", "m2@0", 0.1},        {"m1@0", "or1@0", 0.3, "or"},
+                   {"m2@0", "or1@0", 0.2, "or"}, {"or1@0", "sink[3-5]", 0.9}};
+  return circuit;
+}
+
+TEST(Circuit, HasJunctionsOfAlternatives) {
+  const Circuit circuit = with_a_junction();
+  EXPECT_NO_THROW(check(circuit));
+  // Everything passes the junction, which is no component; what all routes share is one.
+  EXPECT_EQ(bottlenecks(circuit), (Names{"m0@0"}));
+  const std::string dot = to_dot(circuit);
+  EXPECT_NE(dot.find("label=\"OR\\n0.9\" shape=circle"), std::string::npos) << dot;
+  const Circuit back = circuit_from_dot(dot);
+  EXPECT_EQ(to_dot(back), dot);
+  EXPECT_EQ(back.edges.size(), circuit.edges.size());
+  EXPECT_EQ(to_json(circuit_from_json(to_json(circuit))), to_json(circuit));
+  // A junction comes after the last of its senders.
+  Circuit early = circuit;
+  early.nodes[4].layer = 1;
+  EXPECT_THROW(check(early), Error);
+}
+
+TEST(Circuit, NamesTheNeuronsThatCarryANode) {
+  Circuit circuit = with_a_junction();
+  circuit.nodes[3].notes["neurons"] = "n90, n430: 98 %";
+  EXPECT_NE(to_dot(circuit).find("n90, n430: 98 %\" shape=hexagon"), std::string::npos);
+}
+
 TEST(Circuit, LosesItsDeadEnds) {
   Circuit circuit = test::sample_circuit();
   const Circuit whole = prune_dead_ends(circuit);

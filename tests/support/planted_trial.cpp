@@ -38,8 +38,14 @@ std::map<std::string, double> edges_of(const Circuit& circuit, const Planted& pl
   for (const auto& edge : circuit.edges) {
     const bool part = edge.from.find(".n") != std::string::npos;
     const bool erases = std::ranges::find(planted.erasers, edge.from) != planted.erasers.end();
-    if (edge.from == "input@0" || part || erases) continue;
-    const std::string to = edge.to.starts_with("sink") ? "sink" : bare(edge.to);
+    const auto backs_up = [&](const std::string& node) {
+      return std::ranges::find(planted.backups, node) != planted.backups.end();
+    };
+    if (edge.from == "input@0" || part || erases || backs_up(edge.from) || backs_up(edge.to) ||
+        edge.from.starts_with("or"))
+      continue;
+    const bool last = edge.to.starts_with("sink") || edge.to.starts_with("or");
+    const std::string to = last ? "sink" : bare(edge.to);
     edges.emplace(bare(edge.from) + "->" + to, edge.score);
   }
   return edges;

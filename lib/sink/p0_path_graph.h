@@ -1,0 +1,95 @@
+// The paths inside position 0, and which of them carry the projection on the sink direction.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "sink/p0_pointwise.h"
+
+namespace plumb {
+
+/// How far a pruned graph's projection may lie from the model's, as a share of what the paths
+/// carry.
+constexpr double graph_tolerance = 0.05;
+
+class PathGraph {
+ public:
+  using Edge = std::pair<Component, Component>;  ///< sender, reader
+
+  /// Of a wave's components before its onset; `replaced` ones are so throughout, for all readers.
+  PathGraph(P0Context& context, std::size_t wave, std::vector<Component> replaced = {});
+
+  /// Cuts what is not needed, from the read-out backwards, then the weakest edges one by one as
+  /// long as the projection stays within `graph_tolerance`, until no single one can be spared.
+  void prune(const std::function<void(double)>& progress);
+
+  Component read_out() const { return read_out_; }
+  /// All paths there are.
+  std::vector<Edge> candidates() const;
+  /// Those that are left and lie on a way to the read-out, reader by reader from the input on.
+  std::vector<Edge> kept() const { return kept(cut_); }
+
+  /// Share of what the paths carry, by sequence: 1 with all, 0 with none. With the graph's alone;
+  /// with it less one; with all but the graph's; with a set's; with all but a set's.
+  at::Tensor alone() { return carried(current()); }
+  at::Tensor without(const Edge& edge);
+  at::Tensor complement();
+  at::Tensor only(const std::set<Edge>& edges);
+  at::Tensor all_but(const std::set<Edge>& edges);
+  /// The graph's projection over the model's, by sequence.
+  at::Tensor recovered() { return current() / clean_; }
+  /// What the model's projection loses, as a share of it, when components are replaced.
+  double lost_without(const std::vector<Component>& components);
+
+  /// State of position 0 at the onset with the paths of a set cut, [B, 1, d_model].
+  at::Tensor state_without(const std::set<Edge>& edges);
+  /// How much of its input each path gives its reader: the length of what its cut changes there
+  /// over that of the input, mean over sequences.
+  std::map<Edge, double> sizes() const;
+
+  double whole() const { return whole_; }
+
+ private:
+  struct Evaluated {
+    std::map<Component, at::Tensor> writes = {};
+    at::Tensor projection = {};
+  };
+
+  std::vector<Edge> kept(const std::set<Edge>& cut) const;
+  Evaluated evaluate(const std::set<Edge>& cut, const Evaluated* known, Component from);
+  at::Tensor current();
+  at::Tensor carried(const at::Tensor& projection) const;
+  double share(const at::Tensor& projection) const;
+  void accept(const std::set<Edge>& cut, Evaluated found);
+  void try_cutting(Component reader, const std::vector<Component>& senders);
+  bool drop_weakest();
+
+  P0Context& context_;
+  P0System system_;
+  const at::Tensor& direction_;
+  std::vector<Component> components_;
+  std::vector<Component> replaced_;
+  Component read_out_;
+  at::Tensor clean_;
+  at::Tensor none_;
+  double whole_ = 0.0;
+  double carries_ = 1.0;  // whole_ less the projection with every path cut
+  std::set<Edge> cut_ = {};
+  Evaluated now_ = {};
+  std::set<Component> alive_ = {};  // senders some kept edge starts from
+};
+
+/// "m1->m2"; the read-out by its own name.
+std::string path_name(const PathGraph& graph, const PathGraph::Edge& edge);
+
+/// Faithfulness and completeness of the pruned graph, against random graphs of its size.
+GraphCheck check_graph(P0Context& context, std::size_t wave, PathGraph& graph);
+
+/// The graph's paths cut one at a time in the order of the forward pass, then all others, each read
+/// on the sink of the full model from the onset on.
+std::vector<Effect> confirm_paths(P0Context& context, std::size_t wave, PathGraph& graph);
+
+}  // namespace plumb

@@ -1,0 +1,168 @@
+// The drawn graph of models whose circuit is known by construction: the planted paths and no
+// others, a junction for a backup, erasers alone called so.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "plumb/p0.h"
+#include "plumb/plant.h"
+#include "sink/p0_path_graph.h"
+#include "support/token_lists.h"
+
+namespace plumb {
+namespace {
+
+constexpr std::int64_t sequences = 8;
+constexpr std::int64_t length = 32;
+
+P0Report locate(const Planted& planted) {
+  const Model model = to_model(planted);
+  P0Inputs inputs;
+  inputs.plain = make_inputs(test::as_lists(plant_tokens(planted, 5, sequences, length)), length,
+                             {}, "tokens");
+  return locate_p0(
+      model, inputs,
+      {.causal_sequences = sequences, .causal_length = length, .self_mask_position = 12});
+}
+
+// "a0->m0": the drawn paths between components that raise the projection. Those that lower it are
+// effects of the wired weights too, by the norms, but nobody wired them.
+std::set<std::string> raising(const Circuit& circuit) {
+  std::set<std::string> names;
+  for (const auto& edge : circuit.edges) {
+    const bool part = edge.from.find(".n") != std::string::npos;
+    if (edge.from == "input@0" || part || edge.score < 0.0) continue;
+    const std::string to =
+        edge.to.starts_with("sink") ? "sink" : edge.to.substr(0, edge.to.find('@'));
+    names.insert(edge.from.substr(0, edge.from.find('@')) + "->" + to);
+  }
+  return names;
+}
+
+std::vector<CircuitEdge> edges_into(const Circuit& circuit, const std::string& node) {
+  std::vector<CircuitEdge> edges;
+  std::ranges::copy_if(circuit.edges, std::back_inserter(edges),
+                       [&](const CircuitEdge& edge) { return edge.to == node; });
+  return edges;
+}
+
+std::vector<std::string> of_kind(const Circuit& circuit, const std::string& kind) {
+  std::vector<std::string> names;
+  for (const auto& node : circuit.nodes) {
+    if (node.kind == kind) names.push_back(node.name);
+  }
+  return names;
+}
+
+std::vector<CircuitEdge> erasing(const Circuit& circuit) {
+  std::vector<CircuitEdge> edges;
+  std::ranges::copy_if(circuit.edges, std::back_inserter(edges),
+                       [](const CircuitEdge& edge) { return edge.kind == "eraser"; });
+  return edges;
+}
+
+class PathGraphOfPlanted : public testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(Seeds, PathGraphOfPlanted, testing::Range(0, 3));
+
+TEST_P(PathGraphOfPlanted, IsTheWiredPathsAndNoOthers) {
+  const Planted planted = plant({.seed = static_cast<std::uint64_t>(GetParam())});
+  const P0Report report = locate(planted);
+  ASSERT_EQ(report.waves.size(), 1U);
+  const WaveReport& wave = report.waves.front();
+  EXPECT_EQ(raising(wave.circuit),
+            std::set<std::string>(planted.circuit_edges.begin(), planted.circuit_edges.end()));
+  const GraphCheck& graph = wave.graph;
+  EXPECT_LT(graph.edges, graph.candidates);
+  EXPECT_NEAR(graph.faithfulness.mean, 1.0, graph_tolerance);
+  EXPECT_TRUE(graph.minimal) << graph.least_edge;
+  EXPECT_GT(graph.least_needed, graph_tolerance);
+  // No chain of as many other paths leads to the writer: what is wired cannot be gone around.
+  EXPECT_LT(graph.completeness.mean, 0.2);
+  ASSERT_EQ(graph.random.size(), 20U);
+  ASSERT_EQ(graph.matched.size(), 20U);
+  const double better = static_cast<double>(
+      std::ranges::count_if(graph.random, [](double kept) { return kept > 0.5; }));
+  EXPECT_LE(better, 5) << "random graphs of this size should rarely hold the circuit";
+  EXPECT_TRUE(of_kind(wave.circuit, "or").empty());
+  EXPECT_TRUE(erasing(wave.circuit).empty());
+  EXPECT_TRUE(wave.alternatives.empty());
+
+  // In the full model too the sink is the graph's.
+  ASSERT_GE(wave.paths.size(), 2U);
+  const Effect& alone = wave.paths[wave.paths.size() - 2];
+  const Effect& others = wave.paths.back();
+  EXPECT_LT(alone.removed, 0.1);
+  EXPECT_GT(others.removed, 0.8);
+}
+
+TEST(PathGraph, DrawsABackupAsAJunction) {
+  const Planted planted = plant({.seed = 1, .backup = true});
+  const P0Report report = locate(planted);
+  ASSERT_EQ(report.waves.size(), 1U);
+  const WaveReport& wave = report.waves.front();
+  ASSERT_EQ(wave.alternatives.size(), 1U);
+  const std::vector<std::vector<std::string>> routes{{"m1"}, {"m2"}};
+  EXPECT_EQ(wave.alternatives.front().routes, routes);
+
+  const auto junctions = of_kind(wave.circuit, "or");
+  ASSERT_EQ(junctions.size(), 1U);
+  std::set<std::string> senders;
+  for (const auto& edge : edges_into(wave.circuit, junctions.front())) {
+    EXPECT_EQ(edge.kind, "or");
+    EXPECT_LT(edge.score, 0.5) << edge.from << " alone would be necessary";
+    senders.insert(edge.from);
+  }
+  EXPECT_EQ(senders, (std::set<std::string>{"m1@0", "m2@0"}));
+  const std::string sink = of_kind(wave.circuit, "sink").front();
+  const auto last = edges_into(wave.circuit, sink);
+  ASSERT_EQ(last.size(), 1U) << "only the junction leads to the sink";
+  EXPECT_EQ(last.front().from, junctions.front());
+  EXPECT_GT(last.front().score, 0.8);
+  // The idle backup reads the flag as the writer does.
+  const auto feeds = edges_into(wave.circuit, "m2@0");
+  EXPECT_TRUE(std::ranges::any_of(
+      feeds, [](const CircuitEdge& edge) { return edge.from == "m0@0" && edge.score > 0.5; }));
+  EXPECT_NO_THROW(check(report.circuit));
+}
+
+TEST(PathGraph, CallsTheEraserAloneAnEraser) {
+  const Planted planted = plant({.seed = 2, .layers = 8, .second = 4, .erase = true});
+  const P0Report report = locate(planted);
+  ASSERT_EQ(report.waves.size(), 2U);
+  ASSERT_EQ(planted.erasers.size(), 1U);
+  const auto found = erasing(report.waves.front().circuit);
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found.front().from, planted.erasers.front());
+  EXPECT_LT(found.front().score, -0.1);
+}
+
+TEST(PathGraph, GivesTheSameFromAnEarlierEvaluationAsAfresh) {
+  const Planted planted = plant({.seed = 4, .write = 2});
+  const Model model = to_model(planted, {.dtype = at::kDouble});
+  const Inputs inputs =
+      make_inputs(test::as_lists(plant_tokens(planted, 5, 6, 32)), 32, {}, "tokens");
+  const P0Options options{.causal_sequences = 6, .causal_length = 32};
+  const SinkSurvey survey = survey_sink(model, inputs);
+  ASSERT_FALSE(survey.waves.empty());
+  const Progress quiet;
+  P0Context context(model, inputs, options, survey.waves, survey, quiet);
+  PathGraph graph(context, 0);
+  graph.prune([](double) {});
+  const auto kept = graph.kept();
+  ASSERT_GE(kept.size(), 3U);
+  const std::set<PathGraph::Edge> all(kept.begin(), kept.end());
+  EXPECT_TRUE(at::equal(graph.alone(), graph.only(all)));
+  for (const auto& edge : kept) {
+    std::set<PathGraph::Edge> fewer = all;
+    fewer.erase(edge);
+    EXPECT_TRUE(at::equal(graph.without(edge), graph.only(fewer))) << path_name(graph, edge);
+  }
+  const auto candidates = graph.candidates();
+  EXPECT_TRUE(graph.only({}).abs().max().item<double>() < 1e-12);
+  EXPECT_NEAR(graph.only({candidates.begin(), candidates.end()}).mean().item<double>(), 1.0, 1e-12);
+}
+
+}  // namespace
+}  // namespace plumb
