@@ -53,7 +53,12 @@ std::int64_t tile_elements(const ModelConfig& config, const EdgeOptions& options
       layers * rows * ((config.gated_attention ? 2 : 1) * heads + 2 * keys + 3 * d);
   const std::int64_t weights = config.norm_place == NormPlace::before ? 0 : heads * d;
   // Chunks are half as large again where they are made of whole pairs.
-  const std::int64_t rooms = 3 * numbers_at_once + (receivers + config.heads + 1) * d;
+  const auto room = [&](std::int64_t numbers) {
+    return std::min(numbers, 3 * numbers_at_once / 2);
+  };
+  const std::int64_t rooms = room(rows * receivers * d) +
+                             room(rows * config.layers * (std::int64_t{config.heads} + 1) * d) +
+                             (receivers + config.heads + 1) * d;
   const bool rules = options.rules != EdgeRules::gradient;
   return changes + streams + waiting +
          std::max(weights + rooms, block_graph(config, rules, rows, T));

@@ -156,7 +156,7 @@ TEST(CircuitProgram, SearchesConfirmsPathsAndReadsSinks) {
   EXPECT_LT(sink.at("forwards").at("made"), sink.at("forwards").at("eap_ig"));
   const auto pruning = [&](const std::string& metric) {
     return document({"circuit", "evaluate", "planted", "--circuit", top, "--pairs", pairs,
-                     "--metric", metric, "--json", "--quiet"})
+                     "--metric", metric, "--outside", "zero", "--json", "--quiet"})
         .at("conventions")
         .at("pruning")
         .get<std::string>();
@@ -164,8 +164,8 @@ TEST(CircuitProgram, SearchesConfirmsPathsAndReadsSinks) {
   EXPECT_EQ(sink.at("conventions").at("pruning"),
             "circuits are pruned to what lies between input and the queries and keys of "
             "L4.pattern[k=0]");
-  EXPECT_EQ(pruning("norm:L3.resid_mid[t=0]"),
-            "circuits are pruned to what lies between input and the read-out of L3.resid_mid[t=0]");
+  EXPECT_EQ(pruning("norm:L3.resid_mid[t=1]"),
+            "circuits are pruned to what lies between input and the read-out of L3.resid_mid[t=1]");
   EXPECT_EQ(pruning("logit_diff"), "circuits are pruned to what lies between input and logits");
 }
 
