@@ -11,8 +11,8 @@
 #include "core/parallel.h"
 #include "experiment/attribute_report.h"
 #include "experiment/edge_samples.h"
+#include "experiment/edge_sums.h"
 #include "experiment/edge_tiles.h"
-#include "model/tiling.h"
 #include "plumb/error.h"
 
 namespace plumb {
@@ -104,39 +104,16 @@ std::string edge_convention(const Pairs& pairs, const Metric& metric, const Edge
       options.by_position ? "for each of the" : "summed over", pairs.count());
 }
 
-void add_up(EdgeReport& report, const std::vector<EdgeTile>& tiles, std::int64_t pairs) {
-  at::Tensor sums;
-  std::vector<at::Tensor> each;
-  std::vector<at::Tensor> clean;
-  std::vector<at::Tensor> corrupt;
-  for (const EdgeTile& tile : tiles) {
-    clean.push_back(tile.clean);
-    corrupt.push_back(tile.corrupt);
-    report.evaluations += tile.evaluations;
-    report.backwards += tile.backwards;
-    if (report.options.each) each.push_back(tile.sums);
-    const at::Tensor sum = report.options.each ? tile.sums.sum(0, true) : tile.sums;
-    sums = sums.defined() ? sums + sum : sum;
-  }
-  if (report.options.each) report.each = at::cat(each);
-  report.clean = at::cat(clean);
-  report.corrupt = at::cat(corrupt);
-  report.clean_mean = bootstrap(report.clean);
-  report.corrupt_mean = bootstrap(report.corrupt);
-  sums = sums / static_cast<double>(pairs);
-  report.scores.values = report.options.by_position ? sums : sums.select(0, 0);
-}
-
 namespace {
 
 // Tiles of pairs, shared among threads.
 void estimate(EdgeReport& report, const Model& model, const Pairs& pairs,
               const Progress& progress) {
   const EdgeOptions& options = report.options;
-  const Tiling tiling(pairs.count(), pairs.length(), false);
+  const GradientTiling tiling(pairs.count(), pairs.length());
   const int depth = metric_depth(report.metric, model.config());
   const std::int64_t steps = tiling.count() * samples_of(options, depth);
-  std::vector<EdgeTile> tiles(static_cast<std::size_t>(tiling.count()));
+  EdgeSums sums(tiling.count(), options);
   std::mutex lock;
   std::int64_t done = 0;
   const auto step = [&] {
@@ -147,11 +124,10 @@ void estimate(EdgeReport& report, const Model& model, const Pairs& pairs,
   parallel_pieces(tiling.count(), model.threads(), [&](std::int64_t index) {
     const c10::AutoGradMode no_gradients(false);
     const std::int64_t first = tiling.first(index);
-    const Pairs own = some_of(pairs, first, tiling.sequences(index));
-    tiles[static_cast<std::size_t>(index)] =
-        score_tile(model, own, first, report.metric, options, step);
+    const Pairs own = some_of(pairs, first, tiling.pairs(index));
+    sums.add(index, score_tile(model, own, first, report.metric, options, step));
   });
-  add_up(report, tiles, pairs.count());
+  sums.finish(report, pairs.count());
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/precision.h"
+#include "experiment/attribute_mlp.h"
 #include "model/mlp.h"
 
 namespace plumb {
@@ -64,17 +65,6 @@ Site stream_read_by(const Site& site) {
   if (site.part == Part::ln1_scale) return {Part::q_in, site.layer};
   if (site.part == Part::ln2_scale) return {Part::mlp_in, site.layer};
   return site;
-}
-
-at::Tensor reading_weights(const Model& model, Weight weight, int layer) {
-  const ModelConfig& config = model.config();
-  at::Tensor rows = widened(model.weight(weight, layer));
-  if (config.norm_place != NormPlace::after) {
-    const at::Tensor gain = model.weight(Weight::ln1, layer);
-    if (gain.defined()) rows = rows * widened(gain);
-    if (config.norm == Norm::layer) rows = rows - rows.mean(-1, true);
-  }
-  return rows.view({-1, config.d_head, config.d_model});
 }
 
 at::Tensor writing_weights(const Model& model, int layer) {
@@ -170,7 +160,10 @@ BlockBack GradientPass::back(int layer, const at::Tensor& stream, const at::Tens
   leaves.mid = leaf(mid);
   tap_({Part::resid_mid, layer}, leaves.mid);
   leaves.mlp_in = leaf(config.parallel ? stream : mid);
-  const at::Tensor mlp_out = tap_({Part::mlp_out, layer}, mlp(pass_, layer, leaves.mlp_in));
+  // What the MLP writes is run where it is read, or where only its graph knows the way back.
+  const bool by_graph = reads || model_.rules().relevance || !knows_mlp_gradient(config, layer);
+  at::Tensor mlp_out;
+  if (by_graph) mlp_out = tap_({Part::mlp_out, layer}, mlp(pass_, layer, leaves.mlp_in));
   if (reads) {
     leaves.post = leaf(mid + mlp_out.detach());
     tap_({Part::resid_post, layer}, leaves.post);
@@ -183,8 +176,10 @@ BlockBack GradientPass::back(int layer, const at::Tensor& stream, const at::Tens
   const std::int64_t seen = reads ? senders_read(read_->site, config) : 0;
   const bool stream_read = seen > 0;
   at::Tensor by_mlp;
-  if (after.defined() && !constant.of(layer, true))
-    by_mlp = wide(pull_back(mlp_out, {leaves.mlp_in}, after, false).front());
+  if (after.defined() && !constant.of(layer, true)) {
+    by_mlp = by_graph ? wide(pull_back(mlp_out, {leaves.mlp_in}, after, false).front())
+                      : mlp_gradient(pass_, layer, leaves.mlp_in, after);
+  }
   if (!stream_read) by_mlp = sum(by_mlp, read.mlp_in);
   const at::Tensor at_mlp = stream_read ? sum(by_mlp, read.mlp_in) : by_mlp;
   result.resid_mid = sum(after, read.mid);

@@ -98,10 +98,7 @@ std::int64_t senders_read(const Site& site, const ModelConfig& config);
 /// Where the read-out's own view of the stream can be changed.
 Site stream_read_by(const Site& site);
 
-/// The weights that a part of a block reads the stream by, [heads, d_head, d_model], with the
-/// norm's gain in them and, of LayerNorm, each row less its mean.
-at::Tensor reading_weights(const Model& model, Weight weight, int layer);
-/// Those that heads write with, [H, d_head, d_model], with the gain of the norm on the write.
+/// The weights that heads write with, [H, d_head, d_model], with the gain of the norm on the write.
 at::Tensor writing_weights(const Model& model, int layer);
 
 }  // namespace plumb

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 
+#include "experiment/attribute_mlp.h"
 #include "experiment/attribute_report.h"
 #include "experiment/edge_contract.h"
+#include "experiment/edge_samples.h"
 #include "experiment/patch_cost.h"
-#include "model/tiling.h"
+#include "model/block_cost.h"
 #include "plumb/error.h"
 
 namespace plumb {
@@ -18,6 +20,20 @@ namespace {
 constexpr std::int64_t thread_bytes = 20'000'000;
 constexpr auto double_bytes = static_cast<std::int64_t>(sizeof(double));
 
+// Elements of what is made of one block while it is pulled back: its attention's graph, and what
+// its MLP holds.
+std::int64_t block_graph(const ModelConfig& config, bool rules, std::int64_t rows, std::int64_t T) {
+  const std::int64_t d = config.d_model;
+  std::int64_t most = 0;
+  for (int layer = 0; layer < config.layers; ++layer) {
+    const bool known = !rules && knows_mlp_gradient(config, layer);
+    most = std::max(
+        most, known ? std::min(rows, mlp_rows_at_once) * (4 * std::int64_t{config.d_mlp} + 4 * d)
+                    : 2 * mlp_elements(config, layer, rows, false));
+  }
+  return most + attention_elements(config, rows, 4 * rows * config.heads * T, false);
+}
+
 // Elements of what one tile of so many positions holds at its most.
 std::int64_t tile_elements(const ModelConfig& config, const EdgeOptions& options, int depth,
                            std::int64_t rows, std::int64_t T) {
@@ -25,21 +41,27 @@ std::int64_t tile_elements(const ModelConfig& config, const EdgeOptions& options
   const std::int64_t heads = config.heads * std::int64_t{config.d_head};
   const std::int64_t keys = config.kv_heads * std::int64_t{config.d_head};
   const std::int64_t changes = rows * (d + depth * (heads + d));
-  // Of the clean run, and of the sample's own or the corrupt run.
-  const bool two = options.method != EdgeMethod::eap;
-  const std::int64_t streams = (two ? 2 : 1) * (std::int64_t{depth} + 2) * rows * d;
-  // Gradients of a few layers of receivers, and the weights that these read by.
+  // Of the clean run, and of the sample's own or the corrupt run; only the ends of the clean run
+  // where all samples lie on the way of the embeddings.
+  const bool two = options.method == EdgeMethod::eap_ig_activations ||
+                   options.method == EdgeMethod::clean_corrupted;
+  const std::int64_t streams = (two ? 2 : 1) * (std::int64_t{depth} + 3) * rows * d;
+  // Gradients of a few layers of receivers.
   const std::int64_t layers = layers_at_once(config.layers);
   const std::int64_t receivers = layers * (config.heads + 2 * std::int64_t{config.kv_heads} + 1);
   const std::int64_t waiting =
       layers * rows * ((config.gated_attention ? 2 : 1) * heads + 2 * keys + 3 * d);
-  const std::int64_t weights =
-      layers * ((config.gated_attention ? 2 : 1) * heads + 2 * keys) * d + heads * d;
-  const std::int64_t rooms = 2 * numbers_at_once + (receivers + config.heads + 1) * d;
-  // The graph of a block keeps about twice what a plain pass holds, beside its gradients.
-  const std::int64_t graph =
-      2 * block_elements(config, rows, 4 * rows * config.heads * T, false, false);
-  return changes + streams + waiting + std::max(weights + rooms, graph);
+  const std::int64_t weights = config.norm_place == NormPlace::before ? 0 : heads * d;
+  // Chunks are half as large again where they are made of whole pairs.
+  const auto room = [&](std::int64_t numbers) {
+    return std::min(numbers, 3 * numbers_at_once / 2);
+  };
+  const std::int64_t rooms = room(rows * receivers * d) +
+                             room(rows * config.layers * (std::int64_t{config.heads} + 1) * d) +
+                             (receivers + config.heads + 1) * d;
+  const bool rules = options.rules != EdgeRules::gradient;
+  return changes + streams + waiting +
+         std::max(weights + rooms, block_graph(config, rules, rows, T));
 }
 
 }  // namespace
@@ -87,12 +109,12 @@ RunCost foresee_attribution(const Model& model, const Pairs& pairs, const Metric
     default: cost.evaluations = plain + samples * sample(depth); break;
   }
 
-  const Tiling tiling(B, T, false);
+  const GradientTiling tiling(B, T);
   const std::int64_t together =
       std::min<std::int64_t>(tiling.count(), std::max(1, model.threads()));
   const std::int64_t rows = std::min(tiling.size(), B) * longest;
   const EdgeSpace space(config);
-  const std::int64_t kept = options.each ? tiling.size() : options.by_position ? T : 1;
+  const std::int64_t kept = options.by_position ? T : std::min(tiling.size(), B);
   const std::int64_t products = kept * layers_at_once(config.layers) *
                                 (config.heads + 2 * std::int64_t{config.kv_heads} + 1) *
                                 space.senders();
@@ -100,12 +122,10 @@ RunCost foresee_attribution(const Model& model, const Pairs& pairs, const Metric
       number_bytes(model) * tile_elements(config, options, depth, rows, longest) +
       2 * double_bytes * products + 2 * metric_bytes(metric, model) + thread_bytes;
   cost.activation_bytes = together * tile;
-  // Of every tile until they are added up, and the sum.
-  const std::int64_t tiles = options.each ? 2 : tiling.count() + 2;
-  cost.result_bytes = double_bytes * space.edges() * tiles *
-                      (options.each          ? B
-                       : options.by_position ? T
-                                             : 1);
+  // Of the tiles in work and one that waits for its turn, and the sum.
+  cost.result_bytes =
+      double_bytes * space.edges() *
+      ((together + 1) * kept + (options.by_position ? 2 * T : 2) + (options.each ? 2 * B : 0));
   return cost;
 }
 

@@ -1,11 +1,8 @@
 // What reports of edge scores share, whoever runs the model.
 #pragma once
 
-#include <cstdint>
 #include <string>
-#include <vector>
 
-#include "experiment/edge_samples.h"
 #include "plumb/attribute.h"
 
 namespace plumb {
@@ -16,8 +13,5 @@ void check_edge_options(const Model& model, const Pairs& pairs, const Metric& me
 
 /// One sentence: what a score is.
 std::string edge_convention(const Pairs& pairs, const Metric& metric, const EdgeOptions& options);
-
-/// Sums over tiles, in their order.
-void add_up(EdgeReport& report, const std::vector<EdgeTile>& tiles, std::int64_t pairs);
 
 }  // namespace plumb

@@ -10,6 +10,7 @@
 
 #include "core/precision.h"
 #include "experiment/attribute_report.h"
+#include "experiment/edge_sums.h"
 #include "experiment/tapped_graph.h"
 #include "experiment/tapped_writes.h"
 #include "model/tiling.h"
@@ -212,7 +213,7 @@ EdgeReport edge_report(const TappedModel& model, const Pairs& pairs, const Metri
     const Pairs own = some_of(pairs, first, tiling.sequences(index));
     tiles.push_back(TappedTile(model, reach, own, first, metric, options, step).run());
   }
-  add_up(report, tiles, pairs.count());
+  add_up(report, std::move(tiles), pairs.count());
   report.scores.method = to_string(options.method);
   report.scores.convention = edge_convention(pairs, metric, options);
   return report;

@@ -20,6 +20,28 @@ at::Tensor part_of(const at::Tensor& rows, std::int64_t first, std::int64_t coun
   return rows.narrow(0, first, count);
 }
 
+at::Tensor by_heads(const Model& model, Weight weight, int layer) {
+  const ModelConfig& config = model.config();
+  return widened(model.weight(weight, layer)).view({-1, config.d_head, config.d_model});
+}
+
+// The gain of the norm that heads read through; undefined where there is none.
+at::Tensor reading_gain(const Model& model, int layer) {
+  if (model.config().norm_place == NormPlace::after) return {};
+  const at::Tensor gain = model.weight(Weight::ln1, layer);
+  return gain.defined() ? widened(gain) : gain;
+}
+
+// Where the norm takes off the mean: over d_model, that of what `part` [N, heads, d_head] is at the
+// stream, [N, heads].
+at::Tensor mean_read(const Model& model, const at::Tensor& weights, const at::Tensor& gain,
+                     const at::Tensor& part) {
+  const ModelConfig& config = model.config();
+  if (config.norm != Norm::layer || config.norm_place == NormPlace::after) return {};
+  const at::Tensor sums = gain.defined() ? weights.matmul(gain) : weights.sum(2);
+  return (part * (sums / config.d_model)).sum(2);
+}
+
 }  // namespace
 
 std::int64_t layers_at_once(int layers) {
@@ -30,9 +52,11 @@ std::int64_t layers_at_once(int layers) {
 struct EdgeContraction::Block {
   struct Heads {
     at::Tensor part = {};     // [N, heads, d_head]
-    at::Tensor weights = {};  // [heads, d_head, d_model]
+    at::Tensor weights = {};  // [heads, d_head, d_model], as the model has them
     at::Tensor more = {};     // a second part that the same receivers read: gates
     at::Tensor more_weights = {};
+    at::Tensor gain = {};   // [d_model] of the norm
+    at::Tensor mean = {};   // [N, heads] of the gradients, which LayerNorm takes off
     at::Tensor along = {};  // [N, heads]
     at::Tensor hat = {};    // [N, d_model]
     std::int64_t row = 0;
@@ -59,6 +83,8 @@ struct EdgeContraction::Block {
         out.zero_();
       }
       if (group.more.defined()) out.baddbmm_(rows(group.more), group.more_weights);
+      if (group.gain.defined()) out.mul_(group.gain);
+      if (group.mean.defined()) out.sub_(rows(group.mean).unsqueeze(2));
       if (group.hat.defined() && group.along.defined()) {
         out.addcmul_(rows(group.along).unsqueeze(2),
                      part_of(group.hat, chunk.first, chunk.count).unsqueeze(0), -1);
@@ -86,12 +112,7 @@ EdgeContraction::EdgeContraction(const Model& model, const EdgeSpace& space,
 }
 
 std::int64_t EdgeContraction::kept() const {
-  switch (keep_) {
-    case KeepAxis::pair: return change_.sequences;
-    case KeepAxis::position: return change_.length;
-    case KeepAxis::none: break;
-  }
-  return 1;
+  return keep_ == KeepAxis::pair ? change_.sequences : change_.length;
 }
 
 void EdgeContraction::weigh(double weight) {
@@ -105,16 +126,19 @@ void EdgeContraction::add(ReceiverGradient gradient) {
 }
 
 std::vector<EdgeContraction::Chunk> EdgeContraction::chunks(std::int64_t rows_at_once) const {
-  const std::int64_t whole =
-      keep_ == KeepAxis::none ? change_.sequences * change_.length : change_.length;
+  const std::int64_t T = change_.length;
+  // Of long pairs a piece, of short ones several whole pairs.
+  const std::int64_t piece = std::min(rows_at_once, T);
+  const std::int64_t pairs = std::max<std::int64_t>(1, (rows_at_once + T / 2) / T);
   std::vector<Chunk> made;
-  for (std::int64_t start = 0; start < change_.sequences * change_.length; start += whole) {
-    for (std::int64_t row = 0; row < whole; row += rows_at_once) {
-      const std::int64_t count = std::min(rows_at_once, whole - row);
-      std::int64_t place = 0;
-      if (keep_ == KeepAxis::pair) place = start / whole;
-      if (keep_ == KeepAxis::position) place = row;
-      made.push_back({.first = start + row, .count = count, .place = place});
+  for (std::int64_t pair = 0; pair < change_.sequences; ++pair) {
+    for (std::int64_t row = 0; row < T; row += piece) {
+      const std::int64_t count = std::min(piece, T - row);
+      if (piece < T || pair % pairs == 0) made.push_back({.first = pair * T + row});
+      Chunk& chunk = made.back();
+      chunk.pieces.push_back(
+          {.first = chunk.count, .count = count, .place = keep_ == KeepAxis::pair ? pair : row});
+      chunk.count += count;
     }
   }
   return made;
@@ -125,14 +149,22 @@ void EdgeContraction::product(const Chunk& chunk, const at::Tensor& gradients,
                               const at::Tensor& writes, std::int64_t first_sender,
                               at::Tensor& sums) const {
   const std::int64_t S = writes.size(0);
-  if (keep_ == KeepAxis::position) {
-    const at::Tensor made = at::bmm(gradients.transpose(0, 1), writes.permute({1, 2, 0}));
-    sums.narrow(0, chunk.place, chunk.count).narrow(2, first_sender, S).add_(made);
-    return;
+  const std::int64_t d = writes.size(2);
+  for (const Piece& piece : chunk.pieces) {
+    if (keep_ == KeepAxis::position) {
+      const at::Tensor made =
+          at::bmm(gradients.narrow(1, piece.first, piece.count).transpose(0, 1),
+                  writes.narrow(1, piece.first, piece.count).permute({1, 2, 0}));
+      sums.narrow(0, piece.place, piece.count).narrow(2, first_sender, S).add_(made);
+      continue;
+    }
+    const auto whole = [&](const at::Tensor& rows) {  // [R or S, count d_model], where they lie
+      return rows.view({rows.size(0), -1}).narrow(1, piece.first * d, piece.count * d);
+    };
+    sums.select(0, piece.place)
+        .narrow(1, first_sender, S)
+        .add_(at::mm(whole(gradients), whole(writes).t()));
   }
-  const at::Tensor made =
-      at::mm(gradients.reshape({gradients.size(0), -1}), writes.reshape({S, -1}).t());
-  sums.select(0, chunk.place).narrow(1, first_sender, S).add_(made);
 }
 
 void EdgeContraction::flush() {
@@ -145,7 +177,11 @@ void EdgeContraction::flush() {
     const auto add = [&](EdgeReceiver::Kind kind, std::int64_t count, const at::Tensor& part,
                          Weight weight, const at::Tensor& along) {
       Block::Heads group{.part = part, .along = along, .hat = of.hat};
-      if (part.defined()) group.weights = reading_weights(model_, weight, of.layer);
+      group.gain = reading_gain(model_, of.layer);
+      if (part.defined()) {
+        group.weights = by_heads(model_, weight, of.layer);
+        group.mean = mean_read(model_, group.weights, group.gain, part);
+      }
       group.row = static_cast<std::int64_t>(block.receivers.size());
       group.count = count;
       for (std::int64_t head = 0; head < count; ++head)
@@ -155,8 +191,11 @@ void EdgeContraction::flush() {
     };
     add(EdgeReceiver::Kind::q, H, of.q, Weight::q, of.q_along);
     if (of.gate.defined()) {
-      block.heads.back().more = of.gate;
-      block.heads.back().more_weights = reading_weights(model_, Weight::z_gate, of.layer);
+      Block::Heads& queries = block.heads.back();
+      queries.more = of.gate;
+      queries.more_weights = by_heads(model_, Weight::z_gate, of.layer);
+      const at::Tensor mean = mean_read(model_, queries.more_weights, queries.gain, of.gate);
+      if (mean.defined()) queries.mean = queries.mean.defined() ? queries.mean + mean : mean;
     }
     add(EdgeReceiver::Kind::k, K, of.k, Weight::k, of.k_along);
     add(EdgeReceiver::Kind::v, K, of.v, Weight::v, of.v_along);
@@ -176,11 +215,14 @@ void EdgeContraction::flush() {
       std::min(numbers_at_once / (R * d), numbers_at_once / ((H + 1) * d)), 1, most_rows);
   const int together = static_cast<int>(
       std::clamp<std::int64_t>(numbers_at_once / (rows * (H + 1) * d), 1, std::max(layers, 1)));
-  at::Tensor gradients_room = at::empty({R * rows * d}, options);
-  at::Tensor writes_room = at::empty({together * (H + 1) * rows * d}, options);
+  const std::vector<Chunk> all = chunks(rows);
+  std::int64_t most = 0;
+  for (const Chunk& chunk : all) most = std::max(most, chunk.count);
+  at::Tensor gradients_room = at::empty({R * most * d}, options);
+  at::Tensor writes_room = at::empty({together * (H + 1) * most * d}, options);
   at::Tensor sums =
       at::zeros({kept(), R, 1 + std::int64_t{layers} * (H + 1)}, options.dtype(at::kDouble));
-  for (const Chunk& chunk : chunks(rows)) {
+  for (const Chunk& chunk : all) {
     at::Tensor gradients =
         gradients_room.narrow(0, 0, R * chunk.count * d).view({R, chunk.count, d});
     block.fill(chunk, gradients);
@@ -227,11 +269,7 @@ void EdgeContraction::add(const StreamReader& reader) {
     at::Tensor to = sums.select(1, 0).narrow(1, sender, products.size(1));
     const at::Tensor each =
         products.to(at::kDouble).view({change_.sequences, change_.length, products.size(1)});
-    switch (keep_) {
-      case KeepAxis::none: to.add_(each.sum(c10::IntArrayRef{0, 1}, false).unsqueeze(0)); break;
-      case KeepAxis::pair: to.add_(each.sum(1)); break;
-      case KeepAxis::position: to.add_(each.sum(0)); break;
-    }
+    to.add_(each.sum(keep_ == KeepAxis::pair ? 1 : 0));
   };
   place(0, (change_.input * gradient).sum(1, true));
   for (int layer = 0; layer < layers; ++layer) {

@@ -21,8 +21,9 @@ struct SenderChange {
   std::vector<at::Tensor> mlp = {};  ///< of each layer [N, d_model]
 };
 
-/// What scores are added up over.
-enum class KeepAxis { none, pair, position };
+/// What scores are kept apart by: pairs, so that those of one pair do not depend on which others
+/// share its tile, or positions.
+enum class KeepAxis { pair, position };
 
 /// Numbers in a chunk's gradients, and in its writes: these should stay in a cache.
 inline constexpr std::int64_t numbers_at_once = 1 << 20;
@@ -42,15 +43,22 @@ class EdgeContraction {
   void add(ReceiverGradient gradient);
   /// The read-out, `seen` senders of which it sees.
   void add(const StreamReader& reader);
-  /// float64 [edges]; of every pair of the tile or position: [b or T, edges].
+  /// float64 [b or T, edges], of every pair of the tile or position.
   at::Tensor take();
 
  private:
   struct Block;
+  /// Rows of one pair, cut alike for each.
+  struct Piece {
+    std::int64_t first = 0;  ///< of the chunk's rows
+    std::int64_t count = 0;
+    std::int64_t place = 0;  ///< of its first row, along the kept axis
+  };
+  /// Rows that are multiplied out together.
   struct Chunk {
     std::int64_t first = 0;
     std::int64_t count = 0;
-    std::int64_t place = 0;  ///< of its first row, along the kept axis
+    std::vector<Piece> pieces = {};
   };
   std::vector<Chunk> chunks(std::int64_t rows_at_once) const;
   std::int64_t kept() const;

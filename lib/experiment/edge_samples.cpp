@@ -9,6 +9,7 @@
 
 #include "core/precision.h"
 #include "experiment/edge_plain.h"
+#include "model/tiling.h"
 
 namespace plumb {
 namespace {
@@ -48,9 +49,7 @@ class EdgeTileRun {
     made_.clean = plain_.clean;
     made_.corrupt = plain_.corrupt;
     EdgeContraction contraction(model_.model(), space_, plain_.change,
-                                options_.each          ? KeepAxis::pair
-                                : options_.by_position ? KeepAxis::position
-                                                       : KeepAxis::none);
+                                options_.by_position ? KeepAxis::position : KeepAxis::pair);
     switch (options_.method) {
       case EdgeMethod::eap: take(contraction, plain(Which::clean, 1.0)); break;
       case EdgeMethod::clean_corrupted:
@@ -123,8 +122,10 @@ class EdgeTileRun {
   // Runs the sample forwards from where it leaves the plain run, then backwards.
   void take(EdgeContraction& contraction, const Sample& sample) {
     contraction.weigh(sample.weight);
-    std::vector<at::Tensor> streams =
+    std::vector<at::Tensor>& known =
         sample.which == Which::clean ? plain_.clean_streams : plain_.corrupt_streams;
+    // A plain run is gone through once, and its streams are let go of on the way.
+    std::vector<at::Tensor> streams = sample.from == depth() ? std::move(known) : known;
     const std::optional<SiteReadOut> read = metric_.site(sample.which);
     at::Tensor stream = sample.stream;
     for (int layer = sample.from; layer < depth(); ++layer) {
@@ -168,6 +169,11 @@ class EdgeTileRun {
 };
 
 }  // namespace
+
+GradientTiling::GradientTiling(std::int64_t pairs, std::int64_t length)
+    : pairs_(pairs),
+      size_(std::min(Tiling(pairs, length, false).size(),
+                     std::max<std::int64_t>(1, rows_of_gradients / length))) {}
 
 std::vector<IgPoint> ig_points(IgPoints points, int steps) {
   std::vector<IgPoint> made;

@@ -37,12 +37,22 @@ std::string faithfulness_words() {
          "0 = as with every edge replaced; 95 % bootstrap over pairs, all runs drawn alike";
 }
 
+// Where the edges of a circuit end (`edge_ends`).
+std::string end_words(const Metric& metric) {
+  if (!reads_block(metric)) return "logits";
+  if (metric.kind == MetricKind::attention)
+    return fmt::format("the queries and keys of {}", to_string(metric.site));
+  return fmt::format("the read-out of {}", to_string(metric.site));
+}
+
 std::map<std::string, std::string> evaluation_words(const EvaluationOptions& options) {
   return {{"faithfulness", faithfulness_words()},
           {"metric", metric_words(options.run.metric)},
           {"outside", outside_words(options.run.outside)},
-          {"pruning", options.prune ? "circuits are pruned to what lies between input and logits"
-                                    : "circuits are run as they are"}};
+          {"pruning", options.prune
+                          ? fmt::format("circuits are pruned to what lies between input and {}",
+                                        end_words(options.run.metric))
+                          : "circuits are run as they are"}};
 }
 
 }  // namespace report

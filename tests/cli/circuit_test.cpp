@@ -154,6 +154,19 @@ TEST(CircuitProgram, SearchesConfirmsPathsAndReadsSinks) {
   EXPECT_LT(sink.at("circuits")[0].at("edges"), space.edges());
   EXPECT_EQ(sink.at("forwards").at("circuits"), 2);
   EXPECT_LT(sink.at("forwards").at("made"), sink.at("forwards").at("eap_ig"));
+  const auto pruning = [&](const std::string& metric) {
+    return document({"circuit", "evaluate", "planted", "--circuit", top, "--pairs", pairs,
+                     "--metric", metric, "--outside", "zero", "--json", "--quiet"})
+        .at("conventions")
+        .at("pruning")
+        .get<std::string>();
+  };
+  EXPECT_EQ(sink.at("conventions").at("pruning"),
+            "circuits are pruned to what lies between input and the queries and keys of "
+            "L4.pattern[k=0]");
+  EXPECT_EQ(pruning("norm:L3.resid_mid[t=1]"),
+            "circuits are pruned to what lies between input and the read-out of L3.resid_mid[t=1]");
+  EXPECT_EQ(pruning("logit_diff"), "circuits are pruned to what lies between input and logits");
 }
 
 TEST(CircuitProgram, RefusesInOneLine) {

@@ -459,6 +459,55 @@ TEST(Edges, PairsScoreTheSameAloneAndAmongOthers) {
   }
 }
 
+// Whether the BLAS here gives a row of a float64 product the same bits however many rows there are,
+// as long as they fill its kernels. None promises it.
+constexpr std::int64_t rows_of_kernels = 8;
+bool rows_stand_alone(std::int64_t width) {
+  const at::Tensor rows = at::randn({128, width}, at::kDouble);
+  const at::Tensor weights = at::randn({4 * width, width}, at::kDouble);
+  const at::Tensor whole = rows.mm(weights.t());
+  for (std::int64_t count = rows_of_kernels; count < rows.size(0); count += rows_of_kernels) {
+    if (!at::equal(rows.narrow(0, 0, count).mm(weights.t()), whole.narrow(0, 0, count)))
+      return false;
+  }
+  return true;
+}
+
+TEST(Edges, PairsAreAddedInTheirOrder) {
+  const ModelConfig config = test::any_config(2);
+  const Model model = test::toy_model(config, 2, {.dtype = at::kDouble, .threads = 2});
+  const Pairs pairs = test::toy_pairs(config, 41, 7, 3);  // several tiles
+  for (const EdgeMethod method : {EdgeMethod::eap, EdgeMethod::eap_ig}) {
+    EdgeOptions options{.method = method, .steps = 2};
+    const at::Tensor scores = attribute_edges(model, pairs, {}, options).values;
+    options.each = true;
+    const EdgeReport report = edge_report(model, pairs, {}, options);
+    at::Tensor sum = at::zeros_like(scores);
+    for (std::int64_t pair = 0; pair < pairs.count(); ++pair) sum += report.each[pair];
+    EXPECT_TRUE(at::equal(sum / static_cast<double>(pairs.count()), scores));
+    EXPECT_TRUE(at::equal(report.scores.values, scores));
+  }
+}
+
+TEST(Edges, PairsThatFillKernelsHaveTheSameBitsAmongAnyOthers) {
+  for (const std::uint64_t index : {0, 1, 2, 16}) {
+    const ModelConfig config = test::any_config(index);
+    if (!rows_stand_alone(config.d_model))
+      GTEST_SKIP() << "this BLAS rounds a row by how many stand beside it";
+    SCOPED_TRACE(config.family);
+    const Model model = test::toy_model(config, 2, {.dtype = at::kDouble, .threads = 2});
+    const Pairs pairs = test::toy_pairs(config, 41, rows_of_kernels, 3);  // several tiles
+    const EdgeOptions options{.method = EdgeMethod::eap_ig, .steps = 2, .each = true};
+    const at::Tensor whole = edge_report(model, pairs, {}, options).each;
+    for (const auto& [first, count] : {std::pair(0, 1), std::pair(2, 5), std::pair(17, 24)}) {
+      const at::Tensor own = edge_report(model, some_of(pairs, first, count), {}, options).each;
+      EXPECT_TRUE(at::equal(own, whole.narrow(0, first, count)))
+          << first << " " << count << " "
+          << (own - whole.narrow(0, first, count)).abs().max().item<double>();
+    }
+  }
+}
+
 TEST(Edges, BitsDoNotDependOnThreads) {
   const ModelConfig config = test::any_config(2);
   const Pairs pairs = test::toy_pairs(config, 23, 9, 2);  // several tiles
