@@ -48,6 +48,7 @@ bench: configure
 	@tests/bench/run.sh $(BUILD)
 	@tests/bench/patching.sh $(BUILD)
 	@tests/bench/edges.sh $(BUILD)
+	@tests/bench/planted.sh $(BUILD) 20
 
 format:
 	@command -v clang-format >/dev/null || { echo "clang-format is missing: apt install clang-format"; exit 1; }

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 namespace plumb::lab {
 
 at::Tensor gaussian(Random& random, std::int64_t rows, std::int64_t columns, double deviation) {
@@ -43,11 +45,22 @@ at::Tensor orthonormal_without_mean(Random& random, std::int64_t rows, std::int6
 
 at::Tensor codebook(Random& random, std::int64_t count, std::int64_t width, double limit) {
   at::Tensor result = at::zeros({count, width}, at::kDouble);
+  double* rows = result.data_ptr<double>();
+  const auto product = [width](const double* a, const double* b) {
+    double sum = 0.0;
+    for (std::int64_t j = 0; j < width; ++j) sum += a[j] * b[j];
+    return sum;
+  };
+  // Plain loops: most draws are turned down, and a tensor for each would be what planting costs.
   for (std::int64_t i = 0; i < count;) {
-    at::Tensor row = gaussian(random, 1, width, 1.0)[0];
-    row = row / row.norm();
-    if (i > 0 && result.narrow(0, 0, i).mv(row).max().item<double>() > limit) continue;
-    result[i++].copy_(row);
+    double* row = rows + i * width;
+    for (std::int64_t j = 0; j < width; ++j) row[j] = random.normal();
+    const double length = std::sqrt(product(row, row));
+    for (std::int64_t j = 0; j < width; ++j) row[j] /= length;
+    bool apart = true;
+    for (std::int64_t other = 0; apart && other < i; ++other)
+      apart = product(rows + other * width, row) <= limit;
+    if (apart) ++i;
   }
   return result;
 }

@@ -19,6 +19,7 @@ namespace {
 constexpr double spike_over_median = 4.0;
 constexpr double spike_of_p0 = 0.25;
 
+constexpr std::int64_t tokens_at_once = 2048;
 constexpr std::int64_t positions_watched = 16;  // a sequence, where logits are compared
 
 // One random position t > 0 per sequence, none of them the position to avoid.
@@ -143,13 +144,37 @@ P0Context::P0Context(const Model& model_, const Inputs& all, const P0Options& op
     const double p0 = clean.onset_norm[w].select(1, 0).mean().item<double>();
     spike_norm.push_back(
         std::max(spike_over_median * survey.median_norm[j].item<double>(), spike_of_p0 * p0));
-    const at::Tensor states = stream(waves[w].onset);
-    at::Tensor state = states.select(1, 0).mean(0).to(at::kDouble);
-    // Beside a spike the other positions' mean is nothing; without one it is what all positions
-    // share, and no head can tell position 0 by it.
-    if (!spikes(w)) state = state - states.narrow(1, 1, T - 1).mean(c10::IntArrayRef{0, 1});
+    const at::Tensor state = spikes(w) ? stream(waves[w].onset).select(1, 0).mean(0).to(at::kDouble)
+                                       : mark_of_position_0(waves[w].onset);
     direction.push_back(state / state.norm());
   }
+}
+
+at::Tensor P0Context::mark_of_position_0(int layer) {
+  const at::Tensor behind = at::arange(1, inputs.length(), at::kLong).unsqueeze(0);
+  at::Tensor valid = at::ones({inputs.tokens.batch(), inputs.length() - 1}, at::kBool);
+  if (inputs.tokens.lengths.defined()) valid = behind < inputs.tokens.lengths.unsqueeze(1);
+  const at::Tensor places = valid.flatten().nonzero().squeeze(1);
+  const auto chosen = [&](const at::Tensor& values) {
+    return values.narrow(1, 1, inputs.length() - 1)
+        .flatten(0, 1)
+        .index_select(0, places.to(values.device()));
+  };
+  const at::Tensor ids = chosen(inputs.tokens.ids).unsqueeze(1);
+  const Site site{Part::resid_post, layer - 1};
+  Plan plan{.record = {site}, .logits = Logits::none};
+  plan.until = layer;
+  const at::Tensor others = chosen(stream(layer)).to(at::kDouble).mean(0);
+  // Before block 0 nothing but the token and its position is there.
+  if (inputs.bos || layer == 0) return stream(layer).select(1, 0).mean(0).to(at::kDouble) - others;
+  at::Tensor first = at::zeros_like(others);
+  for (std::int64_t from = 0; from < ids.size(0); from += tokens_at_once) {
+    const std::int64_t count = std::min(tokens_at_once, ids.size(0) - from);
+    const Run run = plumb::run(model, Tokens{.ids = ids.narrow(0, from, count)}, plan);
+    evaluations += run.evaluations;
+    first = first + run.cache.at(site).to(at::kDouble).sum(c10::IntArrayRef{0, 1});
+  }
+  return first / static_cast<double>(ids.size(0)) - others;
 }
 
 double P0Context::null_at(std::int64_t position) const {

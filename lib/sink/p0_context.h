@@ -62,8 +62,8 @@ class P0Context {
   Inputs inputs;  ///< the causal sequences
   Outcome clean;
   std::vector<double> spike_norm;  ///< [waves] norm above which a position spikes at the onset
-  /// [waves] unit vector [d_model]: mean state of position 0 at the onset, less that of the others
-  /// where position 0 does not spike.
+  /// [waves] unit vector [d_model]: mean state of position 0 at the onset; where it does not spike,
+  /// the mark of position 0.
   std::vector<at::Tensor> direction;
   std::map<Component, ComponentValues> values;
   at::Tensor displaced_ids;  ///< [B, T] the sequences behind a prefix
@@ -110,6 +110,13 @@ class P0Context {
   void tell(const std::string& what, double done) const;
 
  private:
+  /// What tells position 0 apart where its norm does not, entering a block [d_model]: the mean
+  /// state of the tokens at t > 0, each put first, less their mean state where they stand. Beside a
+  /// spike what all positions share is nothing; without one no head can tell position 0 by it. The
+  /// tokens are the same on both sides, so that what is left is position alone: the few tokens that
+  /// happen to stand first would leave traces of themselves, and then seem to make the sink. With
+  /// BOS, which alone stands first, its own state.
+  at::Tensor mark_of_position_0(int layer);
   Plan reading_plan(std::optional<int> until, int first) const;
   Outcome collect(const Run& run, const Plan& plan, int first) const;
 

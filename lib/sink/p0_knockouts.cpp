@@ -22,7 +22,7 @@ constexpr std::size_t pair_members = 4;  // components among which all pairs are
 constexpr std::size_t read_in_full =
     4;                           // components whose effect on a late wave is read in all its layers
 constexpr double matters = 0.1;  // share of the sink or of the norm that makes a component matter
-constexpr double needed = 0.3;   // ... that makes it a needed one
+constexpr double needed = 0.3;   // ... that a needed one's knock-out takes away
 constexpr double takes_over =
     0.1;  // share of the projection that a backup writes in a writer's place
 constexpr double alone_enough = 0.8;  // single knock-outs from here on make pairs pointless
@@ -39,6 +39,15 @@ double strongest(const WaveReport& report, const std::string& name, bool by_sink
     largest = std::max(largest, by_sink ? effect.removed : std::min(1.0, norm_change));
   }
   return largest;
+}
+
+// Whether the component is needed: some knock-out of it lowers the sink, or the norm, by enough.
+// One that only raises the norm shows that the component is in the way.
+bool is_needed(const WaveReport& report, const std::string& name) {
+  return std::ranges::any_of(report.knockouts, [&](const Effect& effect) {
+    const double norm_lost = 1.0 - effect.norm.mean / report.clean.norm.mean;
+    return effect.name == name && std::max(effect.removed, norm_lost) >= needed;
+  });
 }
 
 const Effect* find_effect(const std::vector<Effect>& effects, const std::string& name,
@@ -172,7 +181,7 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
     const auto name = to_string(component);
     const double effect = std::max(strongest(report, name, true), strongest(report, name, false));
     const bool writer = std::ranges::find(report.writers, name) != report.writers.end();
-    if (!writer && effect >= needed) report.upstream.push_back(name);
+    if (!writer && is_needed(report, name)) report.upstream.push_back(name);
     if (writer || effect >= matters) ranked.emplace_back(effect + (writer ? 1.0 : 0.0), component);
   }
   std::ranges::stable_sort(ranked, [](const auto& a, const auto& b) { return a.first > b.first; });

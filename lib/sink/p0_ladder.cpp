@@ -71,7 +71,8 @@ Rung positional(const P0Context& context, std::size_t w, const LadderEvidence& e
   return rung("L2", "positional", claim, share, 0.0, holds_if(holds));
 }
 
-Rung located(const P0Context& context, const LadderEvidence& evidence, const WaveReport& report) {
+Rung located(const P0Context& context, std::size_t w, const LadderEvidence& evidence,
+             const WaveReport& report) {
   double covered = 0.0;
   for (const auto& row : report.ledger.components) {
     const bool named =
@@ -91,7 +92,8 @@ Rung located(const P0Context& context, const LadderEvidence& evidence, const Wav
     const std::int64_t written = 2 * first_writer + (report.writers.front()[0] == 'm' ? 1 : 0);
     claim += fmt::format("; a linear detector tells position 0 apart from stream {:.1f} on",
                          static_cast<double>(identified) / 2.0);
-    holds = holds && identified <= written;
+    // Without a spike nothing is amplified: what writes the direction is what identifies.
+    holds = holds && (identified <= written || !context.spikes(w));
   }
   return rung("L3", "located", claim, {covered, covered, covered}, 0.0, holds_if(holds));
 }
@@ -231,7 +233,7 @@ void climb(const P0Context& context, std::size_t w, const LadderEvidence& eviden
            WaveReport& report) {
   report.ladder = {present(evidence, report.wave),
                    positional(context, w, evidence, report),
-                   located(context, evidence, report),
+                   located(context, w, evidence, report),
                    necessary(context, report),
                    sufficient(context, report),
                    ordered(context.options, evidence),

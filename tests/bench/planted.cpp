@@ -1,16 +1,27 @@
 // Plants models over many seeds, locates the circuit in each and counts what was found, missed and
-// made up: planted SEEDS [FIRST [KIND]].
+// made up. Results are appended to a file as they come, and what it holds is not done again:
+//   planted FILE SEEDS [FIRST [KIND]]    seeds FIRST, FIRST + 1, ... of every kind, or of one
+//   planted --table FILE...              the tables of what the files hold
+//   planted --cost KIND SEED             where one model's CPU seconds go
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
+#include <array>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <map>
+#include <set>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "plumb/error.h"
 #include "plumb/machine.h"
+#include "support/planted_records.h"
+#include "support/planted_score.h"
 #include "support/planted_trial.h"
 
 namespace {
@@ -18,78 +29,80 @@ namespace {
 using namespace plumb;
 using namespace plumb::test;
 
-struct Sum {
-  int models = 0;
-  int clean = 0;
-  int verdicts = 0;
-  TrialScore score = {};
-  double seconds = 0;
+double cpu() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
-  void add(const TrialScore& one, double took) {
-    ++models;
-    clean += one.clean() ? 1 : 0;
-    verdicts += one.verdict_right ? 1 : 0;
-    seconds += took;
-    for (const auto member :
-         {&TrialScore::waves, &TrialScore::waves_found, &TrialScore::false_waves,
-          &TrialScore::nodes, &TrialScore::nodes_found, &TrialScore::false_nodes,
-          &TrialScore::edges, &TrialScore::edges_found, &TrialScore::false_edges,
-          &TrialScore::lowering_edges, &TrialScore::extras, &TrialScore::extras_found,
-          &TrialScore::rungs, &TrialScore::rungs_held}) {
-      score.*member += one.*member;
-    }
-    score.largest_false_edge = std::max(score.largest_false_edge, one.largest_false_edge);
-  }
-
-  void print(const std::string& kind) const {
-    const auto of = [](int found, int all) { return fmt::format("{}/{}", found, all); };
-    fmt::print(
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", kind, models,
-        of(verdicts, models), of(score.waves_found, score.waves), score.false_waves,
-        of(score.nodes_found, score.nodes), score.false_nodes, of(score.edges_found, score.edges),
-        score.false_edges,
-        score.false_edges == 0 ? std::string() : fmt::format("{:.3f}", score.largest_false_edge),
-        score.lowering_edges, of(score.extras_found, score.extras),
-        of(score.rungs_held, score.rungs), of(clean, models));
-  }
-};
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+TrialRecord one_trial(const std::string& kind, std::uint64_t seed) {
+  const PlantOptions options = draw_trial(kind, seed);
+  const double start = cpu();
+  const Planted planted = plant(options);
+  const TrialScore score = score_trial(planted, locate_trial(planted));
+  return {.kind = kind,
+          .seed = seed,
+          .model = describe(options),
+          .noise = options.noise,
+          .score = score,
+          .cpu_seconds = cpu() - start};
 }
 
-int run(int argc, char** argv) {
-  const int seeds = argc > 1 ? std::atoi(argv[1]) : 3;
-  const int first = argc > 2 ? std::atoi(argv[2]) : 0;
-  const std::string only = argc > 3 ? argv[3] : "";
-  std::map<std::string, Sum> sums;
-  Sum all;
+int work(const std::string& file, int seeds, int first, const std::string& only) {
+  std::set<std::pair<std::string, std::uint64_t>> done;
+  for (const auto& record : read_records(file)) done.emplace(record.kind, record.seed);
   for (int seed = first; seed < first + seeds; ++seed) {
     for (const auto& kind : trial_kinds()) {
-      if (!only.empty() && kind != only) continue;
-      const PlantOptions options = draw_trial(kind, static_cast<std::uint64_t>(seed));
-      const double start = now();
-      const Planted planted = plant(options);
-      const TrialScore score = score_trial(planted, locate_trial(planted));
-      const double took = now() - start;
-      sums[kind].add(score, took);
-      all.add(score, took);
-      fmt::print(stderr, "{} ({}): {:.1f} s\n", kind, describe(options), took);
-      for (const auto& fault : score.faults) fmt::print(stderr, "    {}\n", fault);
+      const auto number = static_cast<std::uint64_t>(seed);
+      if ((!only.empty() && kind != only) || done.contains({kind, number})) continue;
+      const TrialRecord record = one_trial(kind, number);
+      append_record(file, record);
+      fmt::print(stderr, "{} ({}): {:.2f} s\n", kind, record.model, record.cpu_seconds);
+      for (const auto& what : record.score.missed) fmt::print(stderr, "    missed {}\n", what);
+      for (const auto& what : record.score.made_up) fmt::print(stderr, "    made up {}\n", what);
     }
   }
-  fmt::print(
-      "| kind | models | verdict | waves | made up | nodes | made up | edges | made up | strongest "
-      "| "
-      "lowering | erasers, backups, moves | L1-L6 | without a fault "
-      "|\n|---|---|---|---|---|---|---|---|---|---|---"
-      "|---|---|---|\n");
-  for (const auto& kind : trial_kinds()) {
-    if (sums.contains(kind)) sums[kind].print(kind);
-  }
-  all.print("all");
-  fmt::print("\n{:.0f} s in all, {:.1f} a model\n", all.seconds, all.seconds / all.models);
   return 0;
+}
+
+int print_cost(const std::string& kind, std::uint64_t seed) {
+  std::map<std::string, double> spent;
+  std::string stage = "loading and surveying";
+  double since = cpu();
+  const auto turn = [&](const std::string& next) {
+    const double now = cpu();
+    spent[stage] += now - since;
+    since = now;
+    stage = next;
+  };
+  turn("planting");
+  const Planted planted = plant(draw_trial(kind, seed));
+  turn("loading and surveying");
+  const P0Report report =
+      locate_trial(planted, [&](std::string_view what, double) { turn(std::string(what)); });
+  turn("judging");
+  score_trial(planted, report);
+  turn("");
+  for (const auto& [what, seconds] : spent) fmt::print("{:7.3f} s  {}\n", seconds, what);
+  return 0;
+}
+
+int run(const std::vector<std::string>& words) {
+  if (words.size() >= 2 && words[0] == "--table") {
+    std::vector<TrialRecord> records;
+    for (std::size_t i = 1; i < words.size(); ++i) {
+      const auto more = read_records(words[i]);
+      records.insert(records.end(), more.begin(), more.end());
+    }
+    fmt::print("{}", tables(records));
+    return 0;
+  }
+  if (words.size() == 3 && words[0] == "--cost")
+    return print_cost(words[1], static_cast<std::uint64_t>(std::atoi(words[2].c_str())));
+  if (words.size() < 2) {
+    fmt::print(stderr,
+               "usage: planted FILE SEEDS [FIRST [KIND]] | --table FILE... | --cost KIND "
+               "SEED\n");
+    return 2;
+  }
+  const int first = words.size() > 2 ? std::atoi(words[2].c_str()) : 0;
+  return work(words[0], std::atoi(words[1].c_str()), first, words.size() > 3 ? words[3] : "");
 }
 
 }  // namespace
@@ -97,7 +110,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   plumb::restart_with_right_blas(argv);
   try {
-    return run(argc, argv);
+    return run({argv + 1, argv + argc});
   } catch (const plumb::Error& error) {
     fmt::print(stderr, "{}\n", error.what());
     return 1;
