@@ -143,6 +143,21 @@ TEST(MixLaws, HiddenColumnDrawsNothing) {
   }
 }
 
+TEST(MixLaws, WithColumnZeroHiddenTheNextTokenIsTheFirst) {
+  // Later tokens do what they would without it: rotary positions only tell distances.
+  const ModelConfig config = test::random_config(4);
+  ASSERT_EQ(config.positions, Positions::rope);
+  const Inputs inputs = make_inputs({{4, 9, 2, 7, 1, 8, 3}, {6, 5, 4, 3, 2, 9, 7}}, 7, 0, "tokens");
+  const MixReport report = measure_mix(test::toy_model(config, 4), inputs, others(2),
+                                       {.position = 2, .jacobian_sequences = 0});
+  const MixState& hidden = state_of(report, "column0");
+  const MixState& bare = state_of(report, "no_bos");
+  EXPECT_NEAR(hidden.loss.mean, bare.loss.mean, rounding);
+  EXPECT_NEAR(hidden.relative_spread.mean, bare.relative_spread.mean, rounding);
+  EXPECT_GT(std::abs(hidden.loss.mean - report.states.front().loss.mean), rounding);
+  EXPECT_GT(bare.sink.min().item<double>(), 0.0);
+}
+
 TEST(MixReach, IsTheJacobianOfFiniteDifferences) {
   for (const std::uint64_t seed : {0, 1, 4}) {
     const ModelConfig config = test::random_config(seed);
