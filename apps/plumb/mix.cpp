@@ -1,6 +1,10 @@
 // plumb mix: how far tokens spread over positions, with the sink and without it.
 #include "mix.h"
 
+#include <fmt/format.h>
+
+#include <cstdio>
+
 #include "output.h"
 #include "plumb/error.h"
 #include "plumb/mix.h"
@@ -30,6 +34,10 @@ int run_mix(const MixFlags& flags, const std::string& command_line) {
   for (const auto& one : random_ids(inputs.tokens.batch(), 1, chosen.model.config().vocab,
                                     chosen.tokens(), common.seed)) {
     replacements.push_back(one.front());
+  }
+  if (!common.quiet) {
+    fmt::print(stderr, "plumb: {:.2f} million token-layer evaluations to do\n",
+               static_cast<double>(foresee_mix(chosen.model, inputs, options)) / 1e6);
   }
   const MixReport report =
       measure_mix(chosen.model, inputs, replacements, options, show_progress(common.quiet));

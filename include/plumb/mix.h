@@ -65,7 +65,10 @@ struct MixState {
   Estimate loss = {};         ///< nats per predicted token, of the same tokens in every condition
   Estimate loss_change = {};  ///< against `plain`, sequence by sequence
   at::Tensor sink = {};       ///< [L] attention to position 0, mean over later queries and heads
-  at::Tensor entropy = {};    ///< [L] of attention in nats, likewise
+  /// [L] the most that any later position of the first half draws, mean over heads and over the
+  /// queries after it: where the sink went if it only moved
+  at::Tensor rival = {};
+  at::Tensor entropy = {};        ///< [L] of attention in nats, likewise
   at::Tensor rank_distance = {};  ///< [L + 1] |V - mean row| (Frobenius)
   at::Tensor rank_collapse = {};  ///< [L + 1] the same over |V|: 0 where all positions are equal
   at::Tensor last_distance = {};  ///< [L + 1] |v_n - v_{n-1}| of the last two positions
@@ -93,6 +96,9 @@ struct MixReport {
   std::vector<MixState> states = {};       ///< plain first
   std::int64_t evaluations = 0;
 };
+
+/// Evaluations that `measure_mix` takes, forward passes and backward ones alike.
+std::int64_t foresee_mix(const Model& model, const Inputs& inputs, const MixOptions& options);
 
 /// Measures all conditions: the inputs as they are, without their BOS if they have one, with column
 /// 0 hidden from every later query, and each knock-out. In sequence b the token at the position is

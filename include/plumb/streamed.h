@@ -18,7 +18,7 @@ namespace plumb {
 /// (arXiv:1805.02867, arXiv:2205.14135). On the CPU, without gradients, and where the plan asks of
 /// `scores` and `pattern` nothing but the reductions below. Blocks are cut by the shapes alone: the
 /// bits do not depend on the number of threads.
-inline constexpr std::int64_t shortest_streamed = 1024;
+inline constexpr std::int64_t shortest_streamed = 512;
 
 /// Of `pattern`: the mean attention [b, H, key] that each key draws from the valid queries of
 /// weight 1 that see it; 0 where there is none.

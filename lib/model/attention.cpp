@@ -191,6 +191,12 @@ at::Tensor Attention::mix_in_blocks(int layer, const at::Tensor& q, const at::Te
     attention.positions = pass_.inputs().positions.to(at::kDouble);
   }
   if (config_.sink_logits) attention.sinks = pass_.weight(Weight::sinks, layer);
+  if (tap_.edits({Part::scores, layer})) {
+    // Such edits only hide key 0: what they make of a column of zeros says from which queries.
+    const at::Tensor column = at::zeros({1, config_.heads, q.size(1), 1}, attention.q.options());
+    attention.first_unseen =
+        tap_.edit({Part::scores, layer}, column).lt(0.0).view({config_.heads, q.size(1)});
+  }
 
   const Tile& tile = tap_.tile();
   const std::vector<const Record*>& records = tap_.records({Part::pattern, layer});

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/parallel.h"
+#include "model/row_loops.h"
 #include "plumb/streamed.h"
 
 namespace plumb {
@@ -14,45 +15,6 @@ namespace {
 
 // Stands for minus infinity: its exp is 0 beside any score, and products with 0 are 0.
 constexpr double hidden = -1e30;
-
-constexpr std::int64_t lanes = 16;  // independent sums, which the compiler keeps in vectors
-
-template <typename Real>
-Real largest(const Real* x, std::int64_t n) {
-  Real lane[lanes];
-  std::fill_n(lane, lanes, static_cast<Real>(hidden));
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    for (std::int64_t j = 0; j < lanes; ++j) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-  }
-  for (; i < n; ++i) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
-  return *std::max_element(lane, lane + lanes);
-}
-
-// Sums of x, and of x times y.
-template <typename Real>
-std::pair<double, double> sums(const Real* x, const Real* y, std::int64_t n) {
-  Real plain[lanes] = {};
-  Real weighted[lanes] = {};
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    for (std::int64_t j = 0; j < lanes; ++j) {
-      plain[j] += x[i + j];
-      weighted[j] += x[i + j] * y[i + j];
-    }
-  }
-  for (; i < n; ++i) {
-    plain[0] += x[i];
-    weighted[0] += x[i] * y[i];
-  }
-  double a = 0.0;
-  double b = 0.0;
-  for (std::int64_t j = 0; j < lanes; ++j) {
-    a += static_cast<double>(plain[j]);
-    b += static_cast<double>(weighted[j]);
-  }
-  return {a, b};
-}
 
 struct Shape {
   std::int64_t B = 0, T = 0, H = 0, K = 0, d = 0;
@@ -109,6 +71,7 @@ class Engine {
       positions_ = in.positions.to(wide).contiguous();
     }
     if (in.sinks.defined()) sinks_ = in.sinks.to(wide).contiguous();
+    if (in.first_unseen.defined()) unseen_ = in.first_unseen.to(at::kBool).contiguous();
   }
 
   BlockResult run() {
@@ -212,9 +175,10 @@ class Engine {
         const std::int64_t seen = std::clamp<std::int64_t>(query + 1 - k0, 0, width);
         std::fill(x + seen, x + width, static_cast<Real>(hidden));
       }
+      if (k0 == 0 && hides_first(query, desk.group, r / desk.n)) x[0] = static_cast<Real>(hidden);
       Row& row = desk.row[static_cast<std::size_t>(r)];
       if (k0 == 0) row.first = static_cast<double>(x[0]);
-      const Real here = largest(x, width);
+      const Real here = largest_of(x, width, static_cast<Real>(hidden));
       const double before = row.top;
       if (static_cast<double>(here) > before) {
         row.top = static_cast<double>(here);
@@ -229,8 +193,14 @@ class Engine {
       desk.ratio[static_cast<std::size_t>(r)] = static_cast<Real>(ratio);
       const Real top = static_cast<Real>(row.top);
       tile_top[static_cast<std::size_t>(r)] = top;
-      for (std::int64_t i = 0; i < width; ++i) x[i] -= top;
+      take_off(x, width, top);
     }
+  }
+
+  bool hides_first(std::int64_t query, std::int64_t group, std::int64_t head) const {
+    if (!unseen_.defined()) return false;
+    const std::int64_t row = group % shape_.K * shape_.G + head;
+    return unseen_.data_ptr<bool>()[row * shape_.T + query];
   }
 
   void incline(Real* x, std::int64_t width, std::int64_t k0, std::int64_t query, std::int64_t group,
@@ -247,7 +217,7 @@ class Engine {
     const auto* e = weights.data_ptr<Real>();
     const std::int64_t width = scores.size(1);
     for (std::int64_t r = 0; r < desk.rows; ++r, d += width, e += width) {
-      const auto [total, moment] = sums(e, d, width);
+      const auto [total, moment] = sums_of(e, d, width);
       Row& row = desk.row[static_cast<std::size_t>(r)];
       row.total += total;
       row.moment += moment;
@@ -322,7 +292,7 @@ class Engine {
           const auto weight = static_cast<Real>(counts[query] * row.scale *
                                                 (behind == 0.0 ? 1.0 : std::exp(behind)));
           const std::int64_t seen = std::clamp<std::int64_t>(query + (own ? 1 : 0) - k0, 0, width);
-          for (std::int64_t k = 0; k < seen; ++k) column[k] += weight * e[k];
+          add_weighted(column, e, seen, weight);
         }
         double* to = sum + g * shape_.T + k0;
         for (std::int64_t k = 0; k < width; ++k) to[k] += static_cast<double>(column[k]);
@@ -342,6 +312,7 @@ class Engine {
   at::Tensor slopes_;
   at::Tensor positions_;
   at::Tensor sinks_;
+  at::Tensor unseen_;
   BlockResult result_;
 };
 

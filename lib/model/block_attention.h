@@ -23,6 +23,8 @@ struct BlockAttention {
   at::Tensor slopes = {};     ///< [H] float64: taken off a score for each step of distance
   at::Tensor positions = {};  ///< [T] float64: what distances are between; only with slopes
   at::Tensor sinks = {};      ///< [H] learned logits beside a head's scores
+  /// [H, T] bool: queries that do not see key 0; query 0 always does, it has no other
+  at::Tensor first_unseen = {};
 };
 
 /// Sums over queries to be made for each key.

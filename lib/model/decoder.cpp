@@ -59,11 +59,15 @@ class Decoder {
     const std::vector<const Record*>& records = tap_.records({Part::logits});
     if (records.empty()) return;
     std::vector<std::vector<at::Tensor>> parts(records.size());
+    // The widest tensor of the run: its pages are asked for once.
+    at::Tensor rows;
     for (std::int64_t first = 0; first < normed.size(1); first += streamed_logits) {
       const std::int64_t count = std::min(streamed_logits, normed.size(1) - first);
+      if (!rows.defined() || rows.size(1) != count)
+        rows = at::empty({normed.size(0), count, config_.vocab}, normed.options());
       const at::Tensor logits =
           pass_.soft_cap(pass_.linear(normed.narrow(1, first, count).contiguous(),
-                                      pass_.weight(Weight::unembed), {}),
+                                      pass_.weight(Weight::unembed), {}, rows),
                          config_.logit_cap);
       const at::Tensor ids = ids_from(tap_.tile().ids, first, count);
       for (std::size_t i = 0; i < records.size(); ++i) {

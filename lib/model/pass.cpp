@@ -16,6 +16,11 @@ namespace {
 // rows the weights.
 constexpr std::int64_t rows_per_piece = 1024;
 constexpr std::int64_t columns_per_piece = 384;
+// So that threads have equal work: pieces of one size, and some of them even of a small product.
+constexpr std::int64_t fewest_pieces = 4;
+constexpr std::int64_t fewest_rows = 256;
+
+std::int64_t parts_of(std::int64_t size, std::int64_t part) { return (size + part - 1) / part; }
 
 // Not every processor's products of narrow numbers are summed in float32; those of GPUs are.
 bool widens(const at::Tensor& x) { return is_narrow(x.scalar_type()) && x.device().is_cpu(); }
@@ -72,13 +77,19 @@ at::Tensor Pass::linear(const at::Tensor& x, const at::Tensor& weight, const at:
   const at::Tensor into = result.view({-1, weight.size(0)});
   const std::int64_t rows = from.size(0);
   const std::int64_t columns = into.size(1);
-  const std::int64_t height = inputs_.lone ? std::min(rows, rows_per_piece) : rows;
-  const std::int64_t width = inputs_.lone ? std::min(columns, columns_per_piece) : columns;
-  const std::int64_t across = (columns + width - 1) / width;
-  const std::int64_t down = (rows + height - 1) / height;
+  std::int64_t across = 1;
+  std::int64_t down = 1;
+  if (inputs_.lone) {
+    across = parts_of(columns, columns_per_piece);
+    down = std::max(parts_of(rows, rows_per_piece),
+                    std::min(parts_of(fewest_pieces, across), rows / fewest_rows));
+  }
+  const std::int64_t height = parts_of(rows, down);
+  const std::int64_t width = parts_of(columns, across);
   share(across * down, [&](std::int64_t piece) {
     const std::int64_t row = piece / across * height;
     const std::int64_t column = piece % across * width;
+    if (row >= rows || column >= columns) return;
     const at::Tensor a = from.narrow(0, row, std::min(height, rows - row));
     const std::int64_t count = std::min(width, columns - column);
     const at::Tensor b = weight.narrow(0, column, count).t();

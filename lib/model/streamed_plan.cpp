@@ -1,10 +1,21 @@
 #include "model/streamed_plan.h"
 
 #include <algorithm>
+#include <variant>
 
 #include "plumb/streamed.h"
 
 namespace plumb {
+
+namespace {
+
+// Position 0 hidden from some queries, which takes no more than an entry of a row.
+bool hides_first_key(const Intervention& edit) {
+  return edit.site.part == Part::scores && std::holds_alternative<Hide>(edit.edit) &&
+         edit.where.keys.size() == 1 && edit.where.keys.front() == 0;
+}
+
+}  // namespace
 
 bool streams_attention(const Plan& plan, int layer, std::int64_t length, bool on_cpu) {
   if (plan.gradients || !on_cpu || length < shortest_streamed) return false;
@@ -19,7 +30,8 @@ bool streams_attention(const Plan& plan, int layer, std::int64_t length, bool on
            !record.where.whole();
   };
   const auto edits = [&](const Intervention& edit) {
-    return here(edit, Part::scores) || here(edit, Part::sink_mass) || here(edit, Part::pattern);
+    return (here(edit, Part::scores) && !hides_first_key(edit)) || here(edit, Part::sink_mass) ||
+           here(edit, Part::pattern);
   };
   return std::ranges::none_of(plan.record, whole) &&
          std::ranges::none_of(plan.interventions, edits);

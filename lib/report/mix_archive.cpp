@@ -25,6 +25,8 @@ void put_state(ArchiveWriter& file, const std::string& group, const MixState& st
   estimate("relative_spread", state.relative_spread, "share of the norm");
   estimate("spread_change", state.spread_change, "share of the norm");
   tensor("sink", state.sink, {"layer"}, "share of attention", "to position 0");
+  tensor("rival", state.rival, {"layer"}, "share of attention",
+         "to the later position of the first half that draws most");
   tensor("entropy", state.entropy, {"layer"}, "nats", "of a query's attention");
   tensor("rank_distance", state.rank_distance, {"entry"}, "length", "of V - its mean row");
   tensor("rank_collapse", state.rank_collapse, {"entry"}, "share", "the same over the length of V");

@@ -23,10 +23,13 @@ constexpr double row_height = 6;
 constexpr double smallest = 1e-3;
 constexpr double largest = 1.0;
 
+// As many as an eye tells apart: neighbours of one shade are one rectangle of the file.
+constexpr double shades = 24;
+
 // 0 is white, 1 dark red.
 std::string colour(double share) {
   if (!std::isfinite(share)) return "#cccccc";
-  const double part = std::clamp(share, 0.0, 1.0);
+  const double part = std::round(std::clamp(share, 0.0, 1.0) * shades) / shades;
   const auto mix = [&](double end) { return std::lround(255.0 + part * (end - 255.0)); };
   return fmt::format("#{:02x}{:02x}{:02x}", mix(127), mix(20), mix(30));
 }

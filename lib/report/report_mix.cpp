@@ -49,14 +49,16 @@ std::string explain(const MixState& state) {
 std::string summary_table(const MixReport& report) {
   std::vector<std::vector<std::string>> rows;
   for (const MixState& state : report.states) {
-    rows.push_back({state.name, show_value(mean_of(state.sink)), show_value(mean_of(state.entropy)),
-                    show_value(last(state.rank_collapse)), show_value(last(state.last_relative)),
-                    show_estimate(state.relative_spread), show_estimate(state.spread_change),
-                    show_estimate(state.loss), show_estimate(state.loss_change)});
+    rows.push_back({state.name, show_value(mean_of(state.sink)),
+                    show_value(state.rival.max().item<double>()),
+                    show_value(mean_of(state.entropy)), show_value(last(state.rank_collapse)),
+                    show_value(last(state.last_relative)), show_estimate(state.relative_spread),
+                    show_estimate(state.spread_change), show_estimate(state.loss),
+                    show_estimate(state.loss_change)});
   }
-  return columns(
-      {"<condition", "sink", "entropy", "rank", "last two", "spread", "change", "loss", "change"},
-      rows);
+  return columns({"<condition", "sink", "rival", "entropy", "rank", "last two", "spread", "change",
+                  "loss", "change"},
+                 rows);
 }
 
 std::string layer_rows(const MixState& state) {
@@ -72,8 +74,8 @@ std::string layer_rows(const MixState& state) {
       return in ? mean_of(state.factors[l].select(1, static_cast<std::int64_t>(which))) : NAN;
     };
     rows.push_back(
-        {std::to_string(l), show_value(of_block(state.sink)), show_value(of_block(state.entropy)),
-         show_value(state.rank_collapse[l].item<double>()),
+        {std::to_string(l), show_value(of_block(state.sink)), show_value(of_block(state.rival)),
+         show_value(of_block(state.entropy)), show_value(state.rank_collapse[l].item<double>()),
          show_value(state.last_relative[l].item<double>()),
          show_value(state.relative[l][state.position].item<double>()),
          show_value(
@@ -83,8 +85,8 @@ std::string layer_rows(const MixState& state) {
          show_share(state.energy[l][0][dark].item<double>()),
          show_share(state.energy[l][1][dark].item<double>())});
   }
-  return columns({"layer", "sink", "entropy", "rank", "last two", "token", "after", "drain",
-                  "cos k0", "cos k>0", "dark P0", "dark t>0"},
+  return columns({"layer", "sink", "rival", "entropy", "rank", "last two", "token", "after",
+                  "drain", "cos k0", "cos k>0", "dark P0", "dark t>0"},
                  rows);
 }
 
@@ -126,9 +128,11 @@ std::string mix_text(const RunInfo& run, const Inputs& inputs, const MixReport& 
                0, 0);
   text += heading("Conditions") + summary_table(report);
   text += wrap(
-      "sink, entropy: of attention, mean over layers, heads and later queries; rank: distance of "
-      "the "
-      "states from their mean over positions, over their norm, after the last block (0 = rank "
+      "sink, entropy: of attention, mean over layers, heads and later queries; rival: the most "
+      "that "
+      "another position of the first half draws, in the layer where it draws most; rank: distance "
+      "of the states from their mean over positions, over their norm, after the last block (0 = "
+      "rank "
       "collapse); last two: distance of the last two states over their norm (0 = representational "
       "collapse); spread: mean over positions after the changed token of the change of the last "
       "state over its norm, and its change against plain; loss: nats per predicted token.");
@@ -152,6 +156,7 @@ std::string mix_json(const RunInfo& run, const Inputs& inputs, const MixReport& 
   json["conventions"] = {
       {"change", "norm of the difference of the state when the token at `position` is another"},
       {"spread", "mean of it over later positions after the last block; relative: over the norm"},
+      {"rival", "the most that a later position of the first half draws, mean over heads"},
       {"rank_collapse", "Frobenius norm of V - its mean row, over that of V"},
       {"last_two", "norm of v_n - v_(n-1), over the mean of their norms"},
       {"path",
@@ -175,6 +180,7 @@ std::string mix_json(const RunInfo& run, const Inputs& inputs, const MixReport& 
     one["relative_spread"] = to_json(state.relative_spread);
     one["spread_change"] = to_json(state.spread_change);
     one["sink"] = to_json(state.sink);
+    one["rival"] = to_json(state.rival);
     one["entropy"] = to_json(state.entropy);
     one["rank_distance"] = to_json(state.rank_distance);
     one["rank_collapse"] = to_json(state.rank_collapse);

@@ -8,6 +8,8 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <memory>
+#include <set>
 
 #include "plumb/error.h"
 #include "plumb/run.h"
@@ -66,31 +68,7 @@ Inputs without_first(const Inputs& inputs) {
   return make_inputs(sequences, inputs.length() - 1, {}, inputs.kind);
 }
 
-// Mean over later positions of what each component of the sets writes in the plain run, [B, 1, d].
-std::map<Component, at::Tensor> ordinary_writes(const Model& model, const Inputs& inputs,
-                                                const std::vector<std::vector<Component>>& sets,
-                                                std::int64_t& evaluations) {
-  Plan plan{.logits = Logits::none, .until = model.config().layers};
-  std::map<Component, std::vector<at::Tensor>> parts;
-  for (const auto& set : sets) {
-    for (const Component component : set) {
-      if (!parts.try_emplace(component).second) continue;
-      plan.record.push_back({output_site(component), "mean", mean_of_others()});
-    }
-  }
-  std::map<Component, at::Tensor> values;
-  if (parts.empty()) return values;
-  const std::int64_t chunk = std::max<std::int64_t>(1, mix_positions_at_once / inputs.length());
-  for (std::int64_t first = 0; first < inputs.tokens.batch(); first += chunk) {
-    const std::int64_t count = std::min(chunk, inputs.tokens.batch() - first);
-    const Run made = run(model, tokens_between(inputs.tokens, first, count), plan);
-    evaluations += made.evaluations;
-    for (auto& [component, list] : parts)
-      list.push_back(made.cache.at(output_site(component), "mean"));
-  }
-  for (const auto& [component, list] : parts) values[component] = at::cat(list, 0);
-  return values;
-}
+int first_block(const std::vector<Component>& set) { return std::ranges::min(set).layer; }
 
 Estimate paired(const std::vector<double>& values, const std::vector<double>& plain,
                 std::uint64_t seed) {
@@ -116,6 +94,26 @@ void check(const MixOptions& options, const Model& model) {
   at_least(options.jacobian_sequences, 0, any, "a number of sequences with Jacobians");
   at_least(options.jacobian_length, 2, any, "a length of Jacobians");
   at_least(options.probes, 0, any, "a number of probes");
+}
+
+std::int64_t foresee_mix(const Model& model, const Inputs& inputs, const MixOptions& options) {
+  const std::int64_t layers = model.config().layers;
+  const std::int64_t positions = inputs.tokens.ids.numel();
+  const std::int64_t B = inputs.tokens.batch();
+  const std::int64_t whole = 2 * positions * layers;
+  std::int64_t evaluations = 2 * whole;  // plain, and with column 0 hidden
+  if (inputs.bos) evaluations += whole - 2 * B * layers;
+  for (const std::string& set : options.knock_outs) {
+    const int first = first_block(parse_components(set, model.config().layers));
+    evaluations += 2 * positions * (layers - first);
+  }
+  const std::int64_t conditions = 2 + (inputs.bos ? 1 : 0) + std::ssize(options.knock_outs);
+  const std::vector<std::int64_t> lengths = token_counts(inputs.tokens);
+  for (std::int64_t b = 0; b < std::min(options.jacobian_sequences, B); ++b) {
+    const std::int64_t T = std::min(lengths[static_cast<std::size_t>(b)], options.jacobian_length);
+    evaluations += conditions * reach_evaluations(model, T, options.probes);
+  }
+  return evaluations;
 }
 
 MixReport measure_mix(const Model& model, const Inputs& inputs,
@@ -144,7 +142,13 @@ MixReport measure_mix(const Model& model, const Inputs& inputs,
   MixReport report{.options = options};
   std::vector<std::vector<Component>> sets;
   for (const std::string& text : options.knock_outs) sets.push_back(parse_components(text, layers));
-  const auto values = ordinary_writes(model, inputs, sets, report.evaluations);
+  std::map<Component, at::Tensor> values;  // what they write in the plain run, [B, 1, d]
+  std::set<int> blocks;
+  std::set<Component> components;
+  for (const std::vector<Component>& set : sets) {
+    if (first_block(set) > 0) blocks.insert(first_block(set));
+    components.insert(set.begin(), set.end());
+  }
 
   std::vector<MixSetting> settings;
   const auto nothing = [](std::int64_t, std::int64_t, std::int64_t) {
@@ -162,56 +166,66 @@ MixReport measure_mix(const Model& model, const Inputs& inputs,
                       }});
   for (const std::vector<Component>& set : sets) {
     report.replaced.push_back(to_string(set));
-    settings.push_back(
-        {.name = to_string(set),
-         .inputs = inputs,
-         .edits = [&values, set](std::int64_t first, std::int64_t count, std::int64_t) {
-           std::vector<Intervention> edits;
-           for (const Component component : set) {
-             edits.push_back({.site = output_site(component),
-                              .where = {.positions = {0}},
-                              .edit = Put{values.at(component).narrow(0, first, count)}});
-           }
-           return edits;
-         }});
+    settings.push_back({.name = to_string(set),
+                        .inputs = inputs,
+                        .edits =
+                            [&values, set](std::int64_t first, std::int64_t count, std::int64_t) {
+                              std::vector<Intervention> edits;
+                              for (const Component component : set) {
+                                edits.push_back(
+                                    {.site = output_site(component),
+                                     .where = {.positions = {0}},
+                                     .edit = Put{values.at(component).narrow(0, first, count)}});
+                              }
+                              return edits;
+                            },
+                        .first_edited = first_block(set)});
   }
 
   const at::Tensor directions =
       model.whole() ? unembedding_directions(model).cpu()
                     : at::eye(model.config().d_model, at::TensorOptions().dtype(at::kDouble));
-  std::vector<double> plain_spreads;
-  std::vector<double> plain_losses;
+  const auto whole = static_cast<double>(foresee_mix(model, inputs, options));
+  double done = 0.0;
+  std::unique_ptr<MixMeasurement> plain;
   for (std::size_t i = 0; i < settings.size(); ++i) {
     const MixSetting& setting = settings[i];
-    const auto tell = [&](double done) {
-      if (!progress) return;
-      progress("measuring " + setting.name,
-               (static_cast<double>(i) + done) / static_cast<double>(settings.size()));
-    };
-    MixMeasurement measurement(model, setting, options, position - (setting.shifted ? 1 : 0),
-                               replacements, directions);
-    report.evaluations += measurement.run_all(tell);
-    MixState state = measurement.state();
+    const double runs = 2.0 * static_cast<double>(setting.inputs.tokens.ids.numel()) *
+                        (layers - setting.first_edited);
+    auto measurement = std::make_unique<MixMeasurement>(model, setting, options,
+                                                        position - (setting.shifted ? 1 : 0),
+                                                        replacements, directions, plain.get());
+    if (i == 0) measurement->keep_for_others(blocks, components);
+    report.evaluations += measurement->run_all([&](double share) {
+      if (progress) progress("measuring " + setting.name, (done + share * runs) / whole);
+    });
+    done += runs;
     if (i == 0) {
-      plain_spreads = measurement.relative_spreads();
-      plain_losses = measurement.losses();
+      plain = std::move(measurement);
+      for (const Component component : components)
+        values[component] = plain->ordinary_write(component);
     }
-    state.spread_change = paired(measurement.relative_spreads(), plain_spreads, options.seed);
+    const MixMeasurement& made = i == 0 ? *plain : *measurement;
+    MixState state = made.state();
+    state.spread_change = paired(made.relative_spreads(), plain->relative_spreads(), options.seed);
     if (model.whole()) {
-      state.loss_change = paired(measurement.losses(), plain_losses, options.seed);
+      state.loss_change = paired(made.losses(), plain->losses(), options.seed);
     } else {
       constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
       state.loss = state.loss_change = {unknown, unknown, unknown};
     }
     const std::vector<std::int64_t> lengths = token_counts(setting.inputs.tokens);
     for (std::int64_t b = 0; b < std::min(options.jacobian_sequences, B); ++b) {
-      if (progress) progress("pulling back through " + setting.name, 0.0);
+      if (progress) progress("pulling back through " + setting.name, done / whole);
       const std::int64_t T = std::min(lengths[static_cast<std::size_t>(b)],
                                       options.jacobian_length - (setting.shifted ? 1 : 0));
       if (T < 2) continue;
       state.reach.push_back(measure_reach(
           model, setting.inputs.tokens.ids.narrow(0, b, 1).narrow(1, 0, T).contiguous(),
           setting.edits(b, 1, T), options.probes, options.seed + static_cast<std::uint64_t>(b)));
+      const std::int64_t taken = reach_evaluations(model, T, options.probes);
+      report.evaluations += taken;
+      done += static_cast<double>(taken);
     }
     report.states.push_back(std::move(state));
   }

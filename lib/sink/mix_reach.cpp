@@ -5,12 +5,22 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/parallel.h"
 #include "core/random.h"
 #include "plumb/mix.h"
 #include "plumb/run.h"
+#include "sink/mix_measurement.h"
 
 namespace plumb {
 namespace {
+
+// Vectors pulled back through one graph. Threads share such groups, as a product in a backward pass
+// of a few positions is too small for them to share: each would wait for the others at every one.
+constexpr std::int64_t probes_per_graph = 4;
+
+std::int64_t graphs_of(std::int64_t probes) {
+  return (probes + probes_per_graph - 1) / probes_per_graph;
+}
 
 // A_l [T, T] of every block, float64: patterns summed over heads, and 1 / H on the diagonal.
 struct Passed {
@@ -81,6 +91,11 @@ double spearman(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
+std::int64_t reach_evaluations(const Model& model, std::int64_t T, std::int64_t probes) {
+  const std::int64_t count = probes > 0 ? probes : model.config().d_model;
+  return T * model.config().layers * (1 + graphs_of(count) + count);
+}
+
 Reach measure_reach(const Model& model, const at::Tensor& ids,
                     const std::vector<Intervention>& edits, std::int64_t probes,
                     std::uint64_t seed) {
@@ -94,21 +109,32 @@ Reach measure_reach(const Model& model, const at::Tensor& ids,
     reach.path = reach.path.matmul(passed.effective[static_cast<std::size_t>(layer)]);
   reach.path = reach.path[0];
 
-  const at::Tensor leaf = leaf_of(passed.streams.front());
-  const at::Tensor last = run_blocks(model, ids, leaf, 0, layers, edits)[T - 1];
-  at::Tensor squares = at::zeros({T}, at::kDouble);
-  const std::int64_t width = last.size(0);
-  Random random(seed);
-  for (std::int64_t i = 0; i < (probes > 0 ? probes : width); ++i) {
-    at::Tensor probe = at::zeros({width}, at::kFloat);
-    auto* entry = probe.data_ptr<float>();
-    if (probes > 0) {
-      for (std::int64_t c = 0; c < width; ++c) entry[c] = random.below(2) == 0 ? -1.0F : 1.0F;
-    } else {
-      entry[i] = 1.0F;
-    }
-    squares += pull_back(last, leaf, probe.to(last.options()));
+  const at::Tensor& stream = passed.streams.front();
+  const std::int64_t width = stream.size(2);
+  const std::int64_t count = probes > 0 ? probes : width;
+  at::Tensor signs;
+  if (probes > 0) {
+    signs = at::empty({probes, width}, at::kFloat);
+    Random random(seed);
+    auto* sign = signs.data_ptr<float>();
+    for (std::int64_t i = 0; i < signs.numel(); ++i) sign[i] = random.below(2) == 0 ? -1.0F : 1.0F;
   }
+  at::Tensor each = at::empty({count, T}, at::kDouble);
+  parallel_pieces(graphs_of(count), model.threads(), [&](std::int64_t graph) {
+    const at::Tensor leaf = leaf_of(stream);
+    const at::Tensor last = run_blocks(model, ids, leaf, 0, layers, edits)[T - 1];
+    const std::int64_t end = std::min(count, (graph + 1) * probes_per_graph);
+    for (std::int64_t i = graph * probes_per_graph; i < end; ++i) {
+      at::Tensor probe = at::zeros_like(last);
+      if (probes > 0) {
+        probe.copy_(signs[i]);
+      } else {
+        probe[i].fill_(1.0);
+      }
+      each[i].copy_(pull_back(last, leaf, probe));
+    }
+  });
+  at::Tensor squares = each.sum(0);
   if (probes > 0) squares /= static_cast<double>(probes);
   reach.jacobian = squares.sqrt();
   const at::Tensor ratio = reach.jacobian / reach.path.clamp_min(1e-300);
@@ -120,11 +146,12 @@ Reach measure_reach(const Model& model, const at::Tensor& ids,
 std::vector<double> block_constants(const Model& model, const at::Tensor& ids,
                                     const std::vector<Intervention>& edits) {
   const Passed passed = pass_through(model, ids, edits);
-  std::vector<double> constants;
-  for (int layer = 0; layer < model.config().layers; ++layer) {
+  std::vector<double> constants(passed.streams.size());
+  parallel_pieces(std::ssize(constants), model.threads(), [&](std::int64_t layer) {
     const auto l = static_cast<std::size_t>(layer);
+    const int block = static_cast<int>(layer);
     const at::Tensor leaf = leaf_of(passed.streams[l]);
-    const at::Tensor out = run_blocks(model, ids, leaf, layer, layer + 1, edits);
+    const at::Tensor out = run_blocks(model, ids, leaf, block, block + 1, edits);
     double largest = 0.0;
     for (std::int64_t j = 0; j < out.size(0); ++j) {
       at::Tensor squares = at::zeros({out.size(0)}, at::kDouble);
@@ -139,8 +166,8 @@ std::vector<double> block_constants(const Model& model, const at::Tensor& ids,
       const at::Tensor seen = weight.narrow(0, 0, j + 1).gt(0.0);
       largest = std::max(largest, ratio.masked_fill(seen.logical_not(), 0.0).max().item<double>());
     }
-    constants.push_back(largest);
-  }
+    constants[l] = largest;
+  });
   return constants;
 }
 

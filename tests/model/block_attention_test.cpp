@@ -32,6 +32,7 @@ struct Case {
   bool chunked = false;
   bool slopes = false;
   bool sinks = false;
+  bool hidden = false;  // position 0, from every second query of the later heads
 };
 
 // So that the test's names are the cases'.
@@ -58,6 +59,11 @@ class Blocks : public testing::TestWithParam<Case> {
       in.slopes = at::linspace(0.05, 0.4, c.heads, at::kDouble);
       in.positions = at::arange(T, at::kDouble);
     }
+    if (c.hidden) {
+      in.first_unseen = at::zeros({c.heads, T}, at::kBool);
+      for (std::int64_t q = 2; q < T; q += 2)
+        in.first_unseen.narrow(0, 1, c.heads - 1).select(1, q).fill_(true);
+    }
     if (c.sinks) in.sinks = at::linspace(-1.0, 3.0, c.heads, at::kDouble).to(type);
     return in;
   }
@@ -77,7 +83,12 @@ class Blocks : public testing::TestWithParam<Case> {
       unseen = unseen.logical_or(c.chunked ? chunk.unsqueeze(1).ne(chunk.unsqueeze(0))
                                            : distance >= c.window);
     }
-    return s.masked_fill(unseen, -std::numeric_limits<double>::infinity());
+    s = s.masked_fill(unseen, -std::numeric_limits<double>::infinity());
+    if (c.hidden) {
+      s.select(3, 0).masked_fill_(in.first_unseen.unsqueeze(0),
+                                  -std::numeric_limits<double>::infinity());
+    }
+    return s;
   }
 
   void agree(at::ScalarType type, double tolerance, const BlockSizes& sizes) const {
@@ -134,6 +145,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{.name = "chunks", .window = 6, .chunked = true},
                     Case{.name = "alibi", .slopes = true},
                     Case{.name = "sink_logits", .sinks = true},
+                    Case{.name = "hidden_first", .hidden = true},
+                    Case{.name = "hidden_first_in_window", .window = 6, .hidden = true},
                     Case{.name = "all", .cap = 4.0, .window = 9, .slopes = true, .sinks = true}),
     [](const auto& info) { return info.param.name; });
 
@@ -211,6 +224,43 @@ TEST(LongRuns, HonourPaddingAndGiveTheSameBitsOnAnyNumberOfThreads) {
                 .max()
                 .item<double>(),
             float_rounding);
+}
+
+TEST(LongRuns, HidePositionZeroWithoutWholeScores) {
+  constexpr std::int64_t T = shortest_streamed + 30;
+  const ModelConfig config = test::random_config(4);
+  const Model model = test::toy_model(config, 5, {.dtype = at::kDouble, .threads = 1});
+  const Tokens tokens = test::toy_tokens(config, 1, T, 9);
+  std::vector<std::int64_t> later;
+  for (std::int64_t t = 1; t < T; ++t) later.push_back(t);
+  const auto hiding = [&](bool whole, const Slice& where) {
+    Plan plan = statistics_plan(config, whole);
+    for (int layer = 0; layer < config.layers; ++layer) {
+      plan.interventions.push_back({.site = {Part::scores, layer}, .where = where, .edit = Hide{}});
+      EXPECT_EQ(streams_attention(plan, layer, T, true), !whole);
+    }
+    return run(model, tokens, plan);
+  };
+  for (const Slice& where : {Slice{.positions = later, .keys = {0}}, Slice{.keys = {0}},
+                             Slice{.heads = {1}, .positions = {5, 9, T - 1}, .keys = {0}}}) {
+    const auto streamed = hiding(false, where);
+    const auto whole = hiding(true, where);
+    for (const auto& [key, value] : streamed.cache.entries()) {
+      at::Tensor difference = (value - whole.cache.at(key.first, key.second)).abs();
+      if (key.second == "rows") difference.select(2, 2).fill_(0.0);
+      EXPECT_LT(difference.max().item<double>(), model_rounding)
+          << to_string(key.first) << " " << key.second;
+    }
+    const at::Tensor sink = streamed.cache.at({Part::pattern, 0}, "rows").select(2, 0).select(1, 1);
+    EXPECT_EQ(sink.select(1, T - 1).max().item<double>(), 0.0);
+    EXPECT_EQ(sink.select(1, 0).min().item<double>(), 1.0);
+  }
+  // Other keys, or other edits, still take the whole scores.
+  Plan plan = statistics_plan(config, false);
+  plan.interventions = {{.site = {Part::scores, 0}, .where = {.keys = {1}}, .edit = Hide{}}};
+  EXPECT_FALSE(streams_attention(plan, 0, T, true));
+  plan.interventions = {{.site = {Part::scores, 0}, .where = {.keys = {0}}, .edit = Zero{}}};
+  EXPECT_FALSE(streams_attention(plan, 0, T, true));
 }
 
 TEST(LongRuns, TakeMemoryLinearInTheLength) {

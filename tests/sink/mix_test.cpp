@@ -89,9 +89,14 @@ TEST(MixLaws, UniformAttentionHasItsClosedForms) {
   double entropy = 0.0;
   for (std::int64_t q = 1; q < T; ++q)
     entropy += std::log(static_cast<double>(q + 1)) / static_cast<double>(T - 1);
+  // Of all keys after it, position 1 draws most, from the queries after it.
+  double rival = 0.0;
+  for (std::int64_t q = 2; q < T; ++q)
+    rival += 1.0 / static_cast<double>(q + 1) / static_cast<double>(T - 2);
   for (int l = 0; l < config.layers; ++l) {
     EXPECT_NEAR(plain.sink[l].item<double>(), uniform_sink(T, Queries::no_self), rounding);
     EXPECT_NEAR(plain.entropy[l].item<double>(), entropy, rounding);
+    EXPECT_NEAR(plain.rival[l].item<double>(), rival, rounding);
   }
   // Of one block by hand: H / T from everywhere, and 1 / H from the position itself.
   const double H = config.heads;
@@ -138,6 +143,21 @@ TEST(MixLaws, HiddenColumnDrawsNothing) {
   }
 }
 
+TEST(MixLaws, WithColumnZeroHiddenTheNextTokenIsTheFirst) {
+  // Later tokens do what they would without it: rotary positions only tell distances.
+  const ModelConfig config = test::random_config(4);
+  ASSERT_EQ(config.positions, Positions::rope);
+  const Inputs inputs = make_inputs({{4, 9, 2, 7, 1, 8, 3}, {6, 5, 4, 3, 2, 9, 7}}, 7, 0, "tokens");
+  const MixReport report = measure_mix(test::toy_model(config, 4), inputs, others(2),
+                                       {.position = 2, .jacobian_sequences = 0});
+  const MixState& hidden = state_of(report, "column0");
+  const MixState& bare = state_of(report, "no_bos");
+  EXPECT_NEAR(hidden.loss.mean, bare.loss.mean, rounding);
+  EXPECT_NEAR(hidden.relative_spread.mean, bare.relative_spread.mean, rounding);
+  EXPECT_GT(std::abs(hidden.loss.mean - report.states.front().loss.mean), rounding);
+  EXPECT_GT(bare.sink.min().item<double>(), 0.0);
+}
+
 TEST(MixReach, IsTheJacobianOfFiniteDifferences) {
   for (const std::uint64_t seed : {0, 1, 4}) {
     const ModelConfig config = test::random_config(seed);
@@ -177,6 +197,19 @@ TEST(MixReach, ProbesEstimateIt) {
   // The variance of a squared norm is at most twice its square: five of its standard deviations,
   // halved by the root.
   EXPECT_LT(largest(estimated / exact - 1.0), 2.5 * std::sqrt(2.0 / probes));
+}
+
+TEST(MixReach, HasTheSameBitsOnAnyNumberOfThreads) {
+  const ModelConfig config = test::random_config(4);
+  const at::Tensor ids = test::toy_tokens(config, 1, 6, 8).ids;
+  const auto on = [&](int threads) {
+    const Model model = test::toy_model(config, 4, {.dtype = at::kFloat, .threads = threads});
+    return measure_reach(model, ids, {}, 10, 1).jacobian;
+  };
+  const at::Tensor alone = on(1);
+  EXPECT_GT(alone.min().item<double>(), 0.0);
+  EXPECT_TRUE(at::equal(alone, on(2)));
+  EXPECT_TRUE(at::equal(alone, on(3)));
 }
 
 TEST(MixReach, IsBoundedByThePathsOfAttention) {
@@ -315,6 +348,48 @@ TEST(MixMeasures, ChangeIsThatOfTheEditedRun) {
   const at::Tensor cut_change =
       (cut_after.cache.at(plan.record[0].site) - cut.cache.at(plan.record[0].site))[0].norm(2, 1);
   EXPECT_LT(largest(state_of(report, "m0+a1").change[config.layers] - cut_change), rounding);
+}
+
+TEST(MixMeasures, BlocksBeforeAKnockOutComeOfThePlainRun) {
+  const ModelConfig config = test::random_config(4);
+  const Model model = test::toy_model(config, 4);
+  const Inputs inputs = inputs_of(config, 3);
+  const int last_block = config.layers - 1;
+  const std::string set = "a" + std::to_string(last_block);
+  ASSERT_GT(last_block, 0);
+  const MixReport report = measure_mix(
+      model, inputs, others(3), {.knock_outs = {set}, .position = 3, .jacobian_sequences = 0});
+  // Plain, with column 0 hidden, and the last block alone: twice each.
+  EXPECT_EQ(report.evaluations, 2 * 3 * T * (2 * config.layers + 1));
+  EXPECT_EQ(report.evaluations,
+            foresee_mix(model, inputs, {.knock_outs = {set}, .jacobian_sequences = 0}));
+  const MixState& plain = report.states.front();
+  const MixState& cut = state_of(report, set);
+  const auto before = [&](at::Tensor MixState::*what, std::int64_t rows) {
+    return at::equal((plain.*what).narrow(0, 0, rows), (cut.*what).narrow(0, 0, rows));
+  };
+  EXPECT_TRUE(before(&MixState::sink, last_block));
+  EXPECT_TRUE(before(&MixState::rival, last_block));
+  EXPECT_TRUE(before(&MixState::entropy, last_block));
+  EXPECT_TRUE(before(&MixState::value_drain, last_block));
+  EXPECT_TRUE(before(&MixState::honor, last_block));
+  EXPECT_TRUE(before(&MixState::factors, last_block));
+  EXPECT_TRUE(before(&MixState::change, last_block + 1));
+  EXPECT_TRUE(before(&MixState::rank_collapse, last_block + 1));
+  EXPECT_TRUE(before(&MixState::energy, last_block + 1));
+
+  // After it, what whole runs with the edit give.
+  Plan plan{.record = {Site{Part::attn_out, last_block}, Site{Part::resid_post, last_block}}};
+  const auto ordinary = plumb::run(model, inputs.tokens, plan);
+  const at::Tensor mean = ordinary.cache.at(plan.record[0].site).narrow(1, 1, T - 1).mean(1, true);
+  plan.interventions = {
+      {.site = plan.record[0].site, .where = {.positions = {0}}, .edit = Put{mean}}};
+  const at::Tensor V = plumb::run(model, inputs.tokens, plan).cache.at(plan.record[1].site);
+  double rank = 0.0;
+  for (std::int64_t b = 0; b < 3; ++b)
+    rank += ((V[b] - V[b].mean(0, true)).norm() / V[b].norm()).item<double>() / 3;
+  EXPECT_NEAR(cut.rank_collapse[config.layers].item<double>(), rank, rounding);
+  EXPECT_GT(std::abs(plain.rank_collapse[config.layers].item<double>() - rank), rounding);
 }
 
 TEST(MixMeasures, WithoutBosTheSameTokensAreScored) {
