@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "circuit.h"
+#include "edit.h"
 #include "failure.h"
 #include "mix.h"
 #include "output.h"
@@ -27,10 +28,10 @@ namespace {
 using Arguments = std::vector<std::string>;
 
 std::vector<Command> commands() {
-  return {attribute_command(), convert_command(), inspect_command(), p0_command(),
-          mix_command(),       pairs_command(),   patch_command(),   plant_command(),
-          record_command(),    report_command(),  sink_command(),    trace_command(),
-          train_command()};
+  return {attribute_command(), convert_command(), edit_command(),   inspect_command(),
+          p0_command(),        mix_command(),     pairs_command(),  patch_command(),
+          plant_command(),     record_command(),  report_command(), sink_command(),
+          trace_command(),     train_command()};
 }
 
 std::vector<std::string> command_names() {

@@ -29,6 +29,7 @@ struct TrainFlags {
   std::optional<std::string> texts = {};
   std::optional<Packing> packing = {};
   bool no_start_rule = false;
+  bool untied = false;
 };
 
 constexpr std::int64_t kMostSteps = 100'000'000;
@@ -88,7 +89,9 @@ TrainOptions read_options(const TrainFlags& flags) {
   if (options.task.task == TrainTask::text) sizes.vocab = kBytes;
   options.task.vocab = sizes.vocab;
   sizes.context = static_cast<int>(options.task.length);
-  options.config = model_config(flags.style, sizes);
+  ModelConfig config = model_config(flags.style, sizes);
+  if (flags.untied) config.tied = false;
+  options.config = with_attention(config, options.attention);
   return options;
 }
 
@@ -146,9 +149,22 @@ Command train_command() {
         offer(app, "--packing", "HOW",
               "Text: sequences begin anywhere (stream) or with a document (starts) (stream)",
               [flags](const std::string& text) { flags->packing = parse_packing(text); });
+        app.add_flag("--document-bos", options.task.document_bos,
+                     "Text: id 0 before every document");
+        app.add_flag("--intra-document", options.task.intra_document,
+                     "Text: in training, tokens see their own document alone (and --bos)");
+        offer(
+            app, "--attention", "KIND",
+            "softmax, sink-logit, gate, relu or sigmoid; no config.json can say the last four, so "
+            "that their weights are kept but no checkpoints (softmax)",
+            [&options](const std::string& text) {
+              options.attention = parse_attention_kind(text);
+            });
         offer(app, "--style", "STYLE",
               "llama (RMSNorm, rotary, gated), nope (LayerNorm, no positions, ReLU) or gpt2 (nope)",
               [flags](const std::string& text) { flags->style = parse_model_style(text); });
+        app.add_flag("--untied", flags->untied,
+                     "gpt2: an unembedding of its own, and embeddings that begin as N(0, 1)");
         const auto size = [&](const std::string& flag, const std::string& help, int& value) {
           offer(app, flag, "N", fmt::format("{} ({})", help, value),
                 [flag, &value](const std::string& text) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "plumb/adamw.h"
+#include "plumb/attention_kind.h"
 #include "plumb/config.h"
 #include "plumb/model.h"
 #include "plumb/progress.h"
@@ -43,6 +44,7 @@ ModelConfig model_config(ModelStyle style, const ModelSizes& sizes = {});
 
 struct TrainOptions {
   ModelConfig config = model_config(ModelStyle::nope);
+  AttentionKind attention = AttentionKind::softmax;  ///< its switches must be those of `config`
   TaskOptions task = {};
   std::int64_t steps = 3000;
   std::int64_t batch = 32;  ///< sequences of a step
@@ -59,11 +61,12 @@ void check(const TrainOptions& options);
 
 /// Mean nats per token over every prediction of ids [B, T], with its graph: `backward` gives the
 /// gradients of the weights that the model was made of (see `Model::Source`).
-at::Tensor training_loss(const Model& model, const at::Tensor& ids);
+at::Tensor training_loss(const Model& model, const at::Tensor& ids,
+                         const std::vector<Intervention>& edits = {});
 
 /// First weights, float32, by `weight_name`: embeddings N(0, 1), or N(0, 0.02) where the
-/// unembedding is tied, gains 1, biases of norms 0, all else uniform within 1 / sqrt(inputs), as
-/// PyTorch's layers begin. The same on every platform.
+/// unembedding is tied, gains 1, biases of norms and sink logits 0, all else uniform within 1 /
+/// sqrt(inputs), as PyTorch's layers begin. The same on every platform.
 std::map<std::string, at::Tensor> first_weights(const ModelConfig& config, std::uint64_t seed);
 
 /// What one step did.
@@ -119,8 +122,11 @@ class Training {
   std::vector<StepRecord> history_ = {};
 };
 
+/// Whether a config.json can say what the model is: with softmax attention alone.
+bool has_checkpoints(const TrainOptions& options);
+
 /// All that the bits depend on, as one JSON line. Throws bad_argument where no config.json can say
-/// what the model is.
+/// what the model is, its kind of attention apart.
 std::string describe(const TrainOptions& options);
 
 /// Where a training leaves its files, and how often.
@@ -150,11 +156,12 @@ struct TrainOutcome {
 
 /// Trains to the end. In the directory: `train.json` (the options), `train.csv` (a line for each
 /// step), `probes.csv`, `held_out.json` (a JSON list of sequences of ids), `step-NNNNNN/`, a
-/// Hugging Face directory for each checkpoint, and while it lasts `state.safetensors`. After a kill
-/// at any moment, `resume` repeats at most `save_every` steps and ends with the same files, bit by
-/// bit. If the progress callback throws `interrupted`, the state is saved before that leaves here.
-/// Throws bad_argument where the directory holds a training of other options, or one at all and
-/// `resume` is false.
+/// Hugging Face directory for each checkpoint (where not `has_checkpoints`, a directory of a
+/// `weights.safetensors` under `weight_name`s), and while it lasts `state.safetensors`. After a
+/// kill at any moment, `resume` repeats at most `save_every` steps and ends with the same files,
+/// bit by bit. If the progress callback throws `interrupted`, the state is saved before that leaves
+/// here. Throws bad_argument where the directory holds a training of other options, or one at all
+/// and `resume` is false.
 TrainOutcome train(Training& training, const TrainFiles& files, const Probe& probe = {},
                    const Progress& progress = {});
 

@@ -10,6 +10,7 @@
 
 #include "plumb/corpus.h"
 #include "plumb/model.h"
+#include "plumb/plan.h"
 
 namespace plumb {
 
@@ -45,6 +46,8 @@ struct TaskOptions {
   /// Text alone: what it is drawn from, and where in it sequences begin.
   std::shared_ptr<const Corpus> corpus = {};
   Packing packing = Packing::stream;
+  bool document_bos = false;    ///< id 0 stands before every document; not beside `bos`
+  bool intra_document = false;  ///< in training, tokens see their own document alone, and `bos`
 };
 /// Throws bad_argument, naming the option.
 void check(const TaskOptions& options);
@@ -53,7 +56,14 @@ void check(const TaskOptions& options);
 struct TaskBatch {
   at::Tensor ids = {};     ///< [B, T] int64
   at::Tensor active = {};  ///< [B, T] bool: query t needs an earlier token to predict t + 1
+  /// [B, T] int64, which document each token belongs to, -1 for a BOS that all see; undefined where
+  /// every token sees all before it
+  at::Tensor documents = {};
 };
+
+/// Edits that keep tokens from seeing other documents, in every layer; none where the batch has no
+/// documents.
+std::vector<Intervention> task_edits(const TaskBatch& batch, int layers);
 
 class Task {
  public:
@@ -62,7 +72,8 @@ class Task {
 
   /// The sequences that a seed stands for: the same on every platform.
   TaskBatch training(std::uint64_t seed, std::int64_t sequences) const;
-  /// Sequences that training never draws (but by chance), without the start rule.
+  /// Sequences that training never draws (but by chance), without the start rule and without
+  /// `documents`.
   TaskBatch held_out(std::uint64_t seed, std::int64_t sequences) const;
 
   struct Tables;
@@ -78,7 +89,11 @@ struct TaskMeasure {
   double loss_active = 0;       ///< NaN where there is no such query
   at::Tensor sink_silent = {};  ///< [L, H] mean attention of silent queries to position 0
   at::Tensor sink_active = {};  ///< [L, H]; NaN where there is no such query
+  at::Tensor drain = {};  ///< [L, H] |W_O v_0| over its mean over positions (arXiv:2410.13835)
+  at::Tensor peak = {};   ///< [L] norm of position 0 where the block is left, over the mean norm
 };
-TaskMeasure measure_task(const Model& model, const TaskBatch& batch);
+/// Under edits; those of `attention_edits`, say.
+TaskMeasure measure_task(const Model& model, const TaskBatch& batch,
+                         const std::vector<Intervention>& edits = {});
 
 }  // namespace plumb

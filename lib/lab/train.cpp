@@ -44,7 +44,9 @@ bool is_norm(Weight weight) {
 
 bool is_bias(Weight weight) { return std::string_view(to_string(weight)).ends_with("_bias"); }
 
-bool decays(Weight weight) { return !is_embedding(weight) && !is_norm(weight) && !is_bias(weight); }
+bool decays(Weight weight) {
+  return !is_embedding(weight) && !is_norm(weight) && !is_bias(weight) && weight != Weight::sinks;
+}
 
 // Inputs of the layer that the weight belongs to.
 std::int64_t inputs_of(const ModelConfig& config, Weight weight, int layer) {
@@ -62,6 +64,7 @@ std::int64_t inputs_of(const ModelConfig& config, Weight weight, int layer) {
 at::Tensor first_weight(const ModelConfig& config, Weight weight, int layer, Random random) {
   at::Tensor value = at::empty(weight_shape(config, weight, layer), at::kFloat);
   if (is_norm(weight)) return value.fill_(is_bias(weight) ? 0.0 : 1.0);
+  if (weight == Weight::sinks) return value.zero_();
   auto* out = value.data_ptr<float>();
   const double deviation = config.tied ? tied_deviation : 1.0;
   const double reach = 1.0 / std::sqrt(static_cast<double>(inputs_of(config, weight, layer)));
@@ -89,6 +92,12 @@ void check(const TrainOptions& options) {
   check(options.config);
   check(options.task);
   if (options.config.experts.count > 0) refuse("mixtures of experts cannot be trained");
+  const ModelConfig switched = with_attention(options.config, options.attention);
+  if (switched.sink_logits != options.config.sink_logits ||
+      switched.gated_attention != options.config.gated_attention) {
+    refuse(fmt::format("the model's switches are not those of {} attention",
+                       to_string(options.attention)));
+  }
   if (options.config.vocab != options.task.vocab) {
     refuse(
         fmt::format("the task has {} ids, the model {}", options.task.vocab, options.config.vocab));
@@ -112,11 +121,13 @@ void check(const TrainOptions& options) {
   if (!(options.clip > 0.0)) refuse(fmt::format("clip must be positive, not {}", options.clip));
 }
 
-at::Tensor training_loss(const Model& model, const at::Tensor& ids) {
+at::Tensor training_loss(const Model& model, const at::Tensor& ids,
+                         const std::vector<Intervention>& edits) {
   if (!ids.defined() || ids.dim() != 2 || ids.size(1) < 2)
     refuse("a loss needs ids [B, T] of at least two tokens");
   const std::int64_t predicted = ids.size(1) - 1;
-  const at::Tensor logits = run(model, Tokens{.ids = ids}, Plan{.gradients = true}).logits;
+  const Plan plan{.interventions = edits, .gradients = true};
+  const at::Tensor logits = run(model, Tokens{.ids = ids}, plan).logits;
   const c10::AutoGradMode on(true);
   return at::cross_entropy_loss(logits.narrow(1, 0, predicted).reshape({-1, logits.size(2)}),
                                 ids.narrow(1, 1, predicted).reshape({-1}));
@@ -181,6 +192,9 @@ void Training::advance() {
   StepRecord record{.rate = cosine_rate(steps(), options_.steps, options_.rate, options_.warm_up,
                                         options_.final_share)};
   const TaskBatch batch = task_.training(static_cast<std::uint64_t>(steps()), options_.batch);
+  std::vector<Intervention> edits = task_edits(batch, options_.config.layers);
+  for (const Intervention& edit : attention_edits(options_.config, options_.attention))
+    edits.push_back(edit);
   // One thread from the products to the last gradient, so that no sum changes its order.
   parallel_pieces(1, 1, [&](std::int64_t) {
     std::vector<at::Tensor> values;
@@ -188,7 +202,7 @@ void Training::advance() {
       parameter.value.mutable_grad() = at::Tensor();
       values.push_back(parameter.value);
     }
-    const at::Tensor loss = training_loss(model_, batch.ids);
+    const at::Tensor loss = training_loss(model_, batch.ids, edits);
     record.loss = loss.item<double>();
     if (!std::isfinite(record.loss)) {
       refuse(

@@ -8,6 +8,7 @@
 
 #include "checkpoint/atomic_file.h"
 #include "checkpoint/mapped_file.h"
+#include "checkpoint/write_safetensors.h"
 #include "plumb/checkpoint_write.h"
 #include "plumb/error.h"
 #include "plumb/train.h"
@@ -204,8 +205,20 @@ class Job {
     erase(part);
     std::map<std::string, at::Tensor> weights = training_.weights();
     for (auto& [name, value] : weights) value = value.to(files_.store);
-    write_checkpoint(part, training_.options().config, weights);
     std::error_code failed;
+    if (has_checkpoints(training_.options())) {
+      write_checkpoint(part, training_.options().config, weights);
+    } else {
+      fs::create_directories(part, failed);
+      std::vector<TensorToWrite> written;
+      for (const auto& [name, value] : weights) {
+        written.push_back({name, value.scalar_type(), value.sizes().vec(),
+                           [value = value] { return value.contiguous(); }});
+      }
+      AtomicFile file(part / "weights.safetensors");
+      write_safetensors(file, std::move(written));
+      file.commit();
+    }
     fs::rename(part, place, failed);
     if (failed) {
       throw Error(ErrorKind::bad_file,

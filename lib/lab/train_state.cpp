@@ -62,10 +62,16 @@ at::Tensor read_tensor(const std::filesystem::path& file, const StoredTensor& st
 
 }  // namespace
 
+bool has_checkpoints(const TrainOptions& options) {
+  return options.attention == AttentionKind::softmax;
+}
+
 std::string describe(const TrainOptions& o) {
   using Json = nlohmann::ordered_json;
-  // The config.json that checkpoints get says everything about the model, or is refused here.
-  const auto config = config_to_write(family_to_write(o.config.family), o.config, at::kFloat);
+  // The config.json that checkpoints get says everything about the model but its kind of attention,
+  // or is refused here.
+  const auto config = config_to_write(family_to_write(o.config.family),
+                                      with_attention(o.config, AttentionKind::softmax), at::kFloat);
   Json json = {
       {"model", Json::parse(config.dump())},
       {"task",
@@ -89,7 +95,11 @@ std::string describe(const TrainOptions& o) {
   if (o.task.corpus) {
     json["task"]["corpus_sha256"] = o.task.corpus->sha256;
     json["task"]["packing"] = to_string(o.task.packing);
+    // Told where they are on alone, so that trainings without them keep their state.
+    if (o.task.document_bos) json["task"]["document_bos"] = true;
+    if (o.task.intra_document) json["task"]["intra_document"] = true;
   }
+  if (!has_checkpoints(o)) json["attention"] = to_string(o.attention);
   return json.dump();
 }
 

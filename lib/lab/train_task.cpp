@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "core/random.h"
 #include "plumb/error.h"
@@ -17,6 +18,7 @@ namespace {
 constexpr std::int64_t groups = 4;
 constexpr std::int64_t triggers = 3;
 constexpr double bigram_deviation = 1.2;  // of the bigram table's logits
+constexpr std::int64_t seen_by_all = -1;
 constexpr int bytes = 256;
 constexpr std::array<const char*, 4> names = {"double-existence", "bigram-backcopy", "induction",
                                               "text"};
@@ -51,6 +53,7 @@ using Tables = Task::Tables;
 struct Row {
   std::int64_t* ids;
   bool* active;
+  std::int64_t* documents;  // null where nobody asks
 };
 
 std::int64_t first_content(const TaskOptions& options) { return options.bos ? 1 : 0; }
@@ -124,8 +127,11 @@ void text_bytes(const Tables& tables, Random& random, bool training, const Row& 
                                  random.below(static_cast<std::int64_t>(starts.size())))];
   const std::int64_t start = first_content(o);
   if (o.bos) row.ids[0] = 0;
+  if (o.bos && row.documents != nullptr) row.documents[0] = seen_by_all;
   for (std::int64_t t = start; t < o.length; ++t) {
     row.ids[t] = static_cast<unsigned char>(texts[static_cast<std::size_t>(place)]);
+    if (row.documents != nullptr)
+      row.documents[t] = std::ranges::upper_bound(starts, place) - starts.begin();
     place = (place + 1) % size;
   }
 }
@@ -139,10 +145,13 @@ TaskBatch sample(const Tables& tables, const Random& stream, std::int64_t sequen
   }
   TaskBatch batch{.ids = at::empty({sequences, o.length}, at::kLong),
                   .active = at::zeros({sequences, o.length}, at::kBool)};
+  const bool apart = training && o.intra_document;
+  if (apart) batch.documents = at::empty({sequences, o.length}, at::kLong);
   for (std::int64_t i = 0; i < sequences; ++i) {
     Random own = stream.fork(static_cast<std::uint64_t>(i));
     const Row row{batch.ids.data_ptr<std::int64_t>() + i * o.length,
-                  batch.active.data_ptr<bool>() + i * o.length};
+                  batch.active.data_ptr<bool>() + i * o.length,
+                  apart ? batch.documents.data_ptr<std::int64_t>() + i * o.length : nullptr};
     switch (o.task) {
       case TrainTask::double_existence:
         double_existence(tables, own, training && o.start_rule, row);
@@ -206,6 +215,10 @@ void check(const TaskOptions& options) {
     refuse(is_text ? "text needs texts to be drawn from"
                    : "texts mean nothing to a task other than text");
   }
+  if (!is_text && (options.document_bos || options.intra_document))
+    refuse("only text has documents");
+  if (options.bos && options.document_bos)
+    refuse("id 0 stands before every sequence or before every document, not both");
   if (is_text && (options.corpus->training.empty() || options.corpus->held_out.empty()))
     refuse("the texts have no documents to train on, or none held out");
 }
@@ -232,6 +245,7 @@ Task::Task(const TaskOptions& options) {
       for (const std::string& document :
            part == 0 ? options.corpus->training : options.corpus->held_out) {
         tables->starts[part].push_back(static_cast<std::int64_t>(tables->texts[part].size()));
+        if (options.document_bos) tables->texts[part] += '\0';
         tables->texts[part] += document + "\n";
       }
     }
@@ -240,6 +254,19 @@ Task::Task(const TaskOptions& options) {
 }
 
 const TaskOptions& Task::options() const { return tables_->options; }
+
+std::vector<Intervention> task_edits(const TaskBatch& batch, int layers) {
+  if (!batch.documents.defined()) return {};
+  const at::Tensor keys = batch.documents.unsqueeze(1);
+  const at::Tensor others = batch.documents.unsqueeze(2).ne(keys).logical_and(keys.ne(seen_by_all));
+  const at::Tensor delta = at::zeros(others.sizes(), at::kFloat)
+                               .masked_fill(others, -std::numeric_limits<double>::infinity())
+                               .unsqueeze(1);
+  std::vector<Intervention> edits;
+  for (int layer = 0; layer < layers; ++layer)
+    edits.push_back({{Part::scores, layer}, {}, Add{delta}});
+  return edits;
+}
 
 TaskBatch Task::training(std::uint64_t seed, std::int64_t sequences) const {
   const Random stream = Random(options().seed).fork(for_training).fork(seed);

@@ -38,14 +38,33 @@ Probe sink_probe(const TrainOptions& options, std::int64_t sequences) {
     for (int head = 0; head < options.config.heads; ++head)
       probe.columns.push_back(fmt::format("silent.L{}.h{}", layer, head));
   }
-  for (const std::string& column : trace_columns(options.config)) probe.columns.push_back(column);
-  probe.measure = [batch, inputs](const Training& training) {
-    const TaskMeasure measure = measure_task(training.model(), batch);
+  if (has_checkpoints(options)) {
+    for (const std::string& column : trace_columns(options.config)) probe.columns.push_back(column);
+  }
+  for (const char* what : {"active", "drain"}) {
+    for (int layer = 0; layer < options.config.layers; ++layer) {
+      for (int head = 0; head < options.config.heads; ++head)
+        probe.columns.push_back(fmt::format("{}.L{}.h{}", what, layer, head));
+    }
+  }
+  for (int layer = 0; layer < options.config.layers; ++layer)
+    probe.columns.push_back(fmt::format("peak.L{}", layer));
+  const std::vector<Intervention> edits = attention_edits(options.config, options.attention);
+  probe.measure = [batch, inputs, edits](const Training& training) {
+    const TaskMeasure measure = measure_task(training.model(), batch, edits);
     std::vector<double> row = {measure.loss_silent, measure.loss_active};
-    const at::Tensor heads = measure.sink_silent.reshape({-1});
-    for (std::int64_t i = 0; i < heads.size(0); ++i) row.push_back(heads[i].item<double>());
-    const std::vector<double> values = trace_values(training.model(), inputs);
-    row.insert(row.end(), values.begin(), values.end());
+    const auto add = [&row](const at::Tensor& values) {
+      const at::Tensor flat = values.reshape({-1});
+      for (std::int64_t i = 0; i < flat.size(0); ++i) row.push_back(flat[i].item<double>());
+    };
+    add(measure.sink_silent);
+    if (has_checkpoints(training.options())) {
+      const std::vector<double> values = trace_values(training.model(), inputs);
+      row.insert(row.end(), values.begin(), values.end());
+    }
+    add(measure.sink_active);
+    add(measure.drain);
+    add(measure.peak);
     return row;
   };
   return probe;
@@ -78,7 +97,7 @@ std::string train_text(const Training& training, const TrainFiles& files, const 
   std::vector<std::string> titles = {"step", "silent loss", "active loss"};
   for (int layer = 0; layer < options.config.layers; ++layer) {
     titles.push_back(fmt::format("L{} heads' sink", layer));
-    titles.push_back(fmt::format("norm {}", layer));
+    titles.push_back(fmt::format("peak {}", layer));
   }
   std::vector<std::vector<std::string>> rows;
   const std::size_t count = outcome.probes.size();
@@ -96,13 +115,13 @@ std::string train_text(const Training& training, const TrainFiles& files, const 
                              values[place(fmt::format("silent.L{}.h{}", layer, head))]);
       }
       cells.push_back(heads);
-      cells.push_back(format_number(values[place(fmt::format("norm.{}", layer))]));
+      cells.push_back(format_number(values[place(fmt::format("peak.L{}", layer))]));
     }
     rows.push_back(std::move(cells));
   }
   text +=
-      "\nHeld-out sequences; sink: attention of silent queries to position 0; norm: of position "
-      "0\nover the median position's, where the block begins.\n\n";
+      "\nHeld-out sequences; sink: attention of silent queries to position 0; peak: norm of "
+      "position\n0 over the mean norm, where the block is left.\n\n";
   return text + report::columns(titles, rows);
 }
 

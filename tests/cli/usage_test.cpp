@@ -30,7 +30,7 @@ TEST(Usage, HelpListsEveryCommandAndEachCommandHasItsOwn) {
   const Outcome top = run_plumb({"--help"});
   EXPECT_EQ(top.code, 0);
   EXPECT_NE(top.out.find("\n  circuit "), std::string::npos);  // has groups: CircuitProgram
-  for (const std::string command : {"attribute", "convert", "inspect", "mix", "p0", "pairs",
+  for (const std::string command : {"attribute", "convert", "edit", "inspect", "mix", "p0", "pairs",
                                     "patch", "plant", "record", "sink", "trace", "train"}) {
     EXPECT_NE(top.out.find("\n  " + command + " "), std::string::npos) << command;
     const Outcome own = run_plumb({command, "--help"});

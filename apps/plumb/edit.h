@@ -1,0 +1,10 @@
+// The subcommand `edit`.
+#pragma once
+
+#include "shared.h"
+
+namespace plumb::app {
+
+Command edit_command();
+
+}  // namespace plumb::app

@@ -1,0 +1,83 @@
+// plumb edit on a planted model.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "cli/program.h"
+#include "support/paths.h"
+
+namespace plumb::test {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+std::string read(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::vector<std::string> words(const std::vector<std::string>& more) {
+  std::vector<std::string> all = {"edit", "planted", "--random", "4,20", "--quiet"};
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
+}
+
+TEST(EditProgram, WritesAModelWithoutItsSink) {
+  const fs::path out = scratch_dir() / "edited";
+  const Outcome outcome =
+      run_plumb(words({"--project-out", "sink", "--out", out.string(), "--json"}));
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(read(out / "edit.json"), outcome.out);
+  const Json json = Json::parse(outcome.out);
+  EXPECT_EQ(json.at("command"), "edit");
+  EXPECT_EQ(json.at("edits").at("writers"), "a0+m0+a1+m1");
+  EXPECT_EQ(json.at("edits").at("written"), out.string());
+  const auto mass = [&](const char* state) {
+    return json.at(state).at("sink_mass").at("mean").get<double>();
+  };
+  EXPECT_GT(mass("before"), 0.4);
+  EXPECT_LT(mass("after"), 0.2);
+  EXPECT_EQ(json.at("before").at("rounded").size(), 4U);
+  EXPECT_NE(read(out / "edit.txt").find("Before and after"), std::string::npos);
+
+  const Outcome again = run_plumb({"sink", out.string(), "--random", "4,20", "--quiet", "--json"});
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_TRUE(Json::parse(again.out).at("waves").empty());
+  const Outcome twice = run_plumb(words({"--silence", "m0", "--out", out.string()}));
+  EXPECT_EQ(twice.code, 2);
+}
+
+TEST(EditProgram, SaysWhatNoCheckpointCanHold) {
+  const fs::path out = scratch_dir() / "run_time";
+  const Outcome outcome = run_plumb(words({"--window", "6", "--keep", "1", "--knock-out", "m0",
+                                           "--no-rounding", "--out", out.string()}));
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("no checkpoint can hold it"), std::string::npos) << outcome.out;
+  EXPECT_TRUE(fs::exists(out / "edit.txt"));
+  EXPECT_FALSE(fs::exists(out / "config.json"));
+}
+
+TEST(EditProgram, WrongFlagsAreToldInOneLine) {
+  const auto code = [](const std::vector<std::string>& more) {
+    const Outcome outcome = run_plumb(words(more));
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    return outcome.code;
+  };
+  EXPECT_EQ(code({}), 2);
+  EXPECT_EQ(code({"--silence", "m9"}), 2);
+  EXPECT_EQ(code({"--silence", ""}), 2);
+  EXPECT_EQ(code({"--writers", "m0"}), 2);
+  EXPECT_EQ(code({"--keep", "4"}), 2);
+  EXPECT_EQ(code({"--window", "0"}), 2);
+  EXPECT_EQ(code({"--sink-slot", "x"}), 2);
+  EXPECT_EQ(code({"--epsilon", "0", "--silence", "m0"}), 2);
+  EXPECT_EQ(code({"--project-out", "/nowhere.json"}), 3);
+}
+
+}  // namespace
+}  // namespace plumb::test
