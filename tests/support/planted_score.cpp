@@ -24,13 +24,14 @@ bool has(const std::set<std::string>& names, const std::string& name) {
 
 std::string bare(const std::string& node) { return node.substr(0, node.find('@')); }
 
-std::string reader_of(const CircuitEdge& edge) {
-  return edge.to.starts_with("sink") ? "sink" : bare(edge.to);
-}
+// The sink, or the junction through which alternatives lead into it.
+bool is_end(const std::string& node) { return node.starts_with("sink") || node.starts_with("or"); }
+
+std::string reader_of(const CircuitEdge& edge) { return is_end(edge.to) ? "sink" : bare(edge.to); }
 
 // Edges between components, and into the sink: "a0->m0", "m1->sink".
 bool between_components(const CircuitEdge& edge) {
-  return place_of(edge.from) >= 0 && (edge.to.starts_with("sink") || place_of(edge.to) >= 0);
+  return place_of(edge.from) >= 0 && (is_end(edge.to) || place_of(edge.to) >= 0);
 }
 
 // What the wiring implies beside the circuit itself: a backup is fed and writes as the writer is
@@ -78,7 +79,7 @@ class Judge {
 
   Unwired edge(const WaveReport& wave, const CircuitEdge& edge) {
     const Place from = place_of(edge.from);
-    const Place to = edge.to.starts_with("sink") ? 2 * wave.wave.onset : place_of(edge.to);
+    const Place to = is_end(edge.to) ? 2 * wave.wave.onset : place_of(edge.to);
     Unwired found{.what = bare(edge.from) + "->" + reader_of(edge), .claimed = edge.score};
     // What erases after the onset is no path to it: its claim is what it writes.
     if (from >= 2 * wave.wave.onset || to > 2 * wave.wave.onset) return found;
