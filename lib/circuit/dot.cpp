@@ -51,14 +51,19 @@ const Reading* reading_of(const CircuitEdge& edge) {
   return found == kReadings.end() ? nullptr : found;
 }
 
-// A quoted DOT string. Graphviz resolves backslashes and HTML entities inside its own attributes.
-std::string quoted(std::string_view text, bool shown) {
+// With a mark in place of what is no UTF-8.
+std::string cleaned(std::string_view text) {
   std::string clean;
   for_each_utf8_stretch(text, [&](std::string_view part, bool well_formed) {
     clean += well_formed ? part : std::string_view("\uFFFD");
   });
+  return clean;
+}
+
+// A quoted DOT string. Graphviz resolves backslashes and HTML entities inside its own attributes.
+std::string quoted(std::string_view text, bool shown) {
   std::string out = "\"";
-  for (const char c : clean) {
+  for (const char c : cleaned(text)) {
     if (c == '"' || c == '\\') {
       out += '\\';
       out += c;
@@ -80,7 +85,7 @@ std::string kept(std::string_view text) { return quoted(text, false); }
 
 std::string markup(std::string_view text) {
   std::string out;
-  for (const char c : text) {
+  for (const char c : cleaned(text)) {
     switch (c) {
       case '&': out += "&amp;"; break;
       case '<': out += "&lt;"; break;
@@ -223,7 +228,7 @@ void write_legend(std::string& out, const Circuit& circuit, const std::map<long,
   rows += "<tr><td colspan=\"2\" align=\"left\">numbers: scores; line width: their size</td></tr>";
   if (!circuit.convention.empty()) {
     // A row for each line: breaks within one lie too close where the font is a substitute.
-    for (const std::string& part : wrapped(circuit.convention)) {
+    for (const std::string& part : wrapped(cleaned(circuit.convention))) {
       rows +=
           fmt::format("<tr><td colspan=\"2\" align=\"left\" cellpadding=\"0\"><i>{}</i></td></tr>",
                       markup(part));

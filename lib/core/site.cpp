@@ -290,6 +290,8 @@ std::vector<SlicedSite> parse_sites(std::string_view text, int layers) {
   const auto finish = [&] {
     if (item.empty()) return;
     if (const auto named = parse_tl(item)) {
+      if (named->site.layer >= layers && per_layer(named->site.part))
+        fail(item, fmt::format("the model has layers 0-{}", layers - 1));
       sites.push_back(*named);
     } else {
       Pattern pattern = parse_pattern(item, true);

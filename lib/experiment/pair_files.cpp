@@ -52,7 +52,7 @@ class PairReader {
   std::int64_t id(const Json& value) const {
     if (!value.is_number_integer() || value.get<std::int64_t>() < 0 ||
         value.get<std::int64_t>() > largest_id) {
-      wrong(fmt::format("expected a token id, got {}", value.dump().substr(0, 40)));
+      wrong(fmt::format("expected a token id, got {}", printable(value.dump())));
     }
     return value.get<std::int64_t>();
   }
