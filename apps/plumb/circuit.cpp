@@ -20,11 +20,8 @@ namespace fs = std::filesystem;
 /// "12,12" or "32,32,8": layers, heads, key heads.
 EdgeSpace parse_graph(const std::string& text) {
   std::vector<int> numbers;
-  for (std::size_t at = 0; at <= text.size();) {
-    const std::size_t end = std::min(text.find(',', at), text.size());
-    numbers.push_back(static_cast<int>(whole("--graph", text.substr(at, end - at), 1, 10'000)));
-    at = end + 1;
-  }
+  for (const std::string& part : comma_list(text))
+    numbers.push_back(static_cast<int>(whole("--graph", part, 1, 10'000)));
   if (numbers.size() != 2 && numbers.size() != 3)
     throw Error(ErrorKind::bad_argument,
                 "--graph expects LAYERS,HEADS or LAYERS,HEADS,KEYHEADS, like 12,12");

@@ -40,11 +40,8 @@ void check(const EvaluateFlags& flags) {
 
 std::vector<double> parse_fractions(const std::string& text) {
   std::vector<double> found;
-  for (std::size_t at = 0; at <= text.size();) {
-    const std::size_t end = std::min(text.find(',', at), text.size());
-    found.push_back(number("--fractions", text.substr(at, end - at), 0.0, 1.0));
-    at = end + 1;
-  }
+  for (const std::string& part : comma_list(text))
+    found.push_back(number("--fractions", part, 0.0, 1.0));
   return found;
 }
 

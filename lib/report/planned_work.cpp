@@ -3,12 +3,12 @@
 #include <ATen/ATen.h>
 
 #include "plumb/sink.h"
+#include "report/planned.h"
 
 namespace plumb {
-namespace {
 
-PlannedWork planned(const Model& model, const char* command, std::int64_t sequences,
-                    std::int64_t length, const RunCost& cost) {
+PlannedWork report::planned(const Model& model, const char* command, std::int64_t sequences,
+                            std::int64_t length, const RunCost& cost) {
   PlannedWork work;
   work.command = command;
   work.sequences = sequences;
@@ -21,13 +21,11 @@ PlannedWork planned(const Model& model, const char* command, std::int64_t sequen
   return work;
 }
 
-}  // namespace
-
 PlannedWork plan_record(const Model& model, const Inputs& inputs, const RecordOptions& options) {
   const std::int64_t sequences = inputs.tokens.batch();
   const RunCost cost = foresee(model, sequences, inputs.length(), record_plan(model, options.sites),
                                record_part(model, inputs, options));
-  PlannedWork work = planned(model, "record", sequences, inputs.length(), cost);
+  PlannedWork work = report::planned(model, "record", sequences, inputs.length(), cost);
   for (const SlicedSite& site : options.sites) {
     auto bytes = static_cast<std::int64_t>(at::elementSize(options.store));
     for (const std::int64_t size : shape_of(model.config(), sequences, inputs.length(), site)) {
@@ -41,7 +39,7 @@ PlannedWork plan_record(const Model& model, const Inputs& inputs, const RecordOp
 PlannedWork plan_sink(const Model& model, std::int64_t sequences, std::int64_t length,
                       int conditions) {
   PlannedWork work =
-      planned(model, "sink", sequences, length, foresee_survey(model, sequences, length));
+      report::planned(model, "sink", sequences, length, foresee_survey(model, sequences, length));
   work.evaluations *= conditions;
   return work;
 }

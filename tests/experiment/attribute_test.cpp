@@ -492,8 +492,8 @@ TEST(Edges, PairsAreAddedInTheirOrder) {
 TEST(Edges, PairsThatFillKernelsHaveTheSameBitsAmongAnyOthers) {
   for (const std::uint64_t index : {0, 1, 2, 16}) {
     const ModelConfig config = test::any_config(index);
-    if (!rows_stand_alone(config.d_model))
-      GTEST_SKIP() << "this BLAS rounds a row by how many stand beside it";
+    // A BLAS that rounds a row by how many stand beside it leaves what other splits always have.
+    const double allowed = rows_stand_alone(config.d_model) ? 0.0 : tolerance;
     SCOPED_TRACE(config.family);
     const Model model = test::toy_model(config, 2, {.dtype = at::kDouble, .threads = 2});
     const Pairs pairs = test::toy_pairs(config, 41, rows_of_kernels, 3);  // several tiles
@@ -501,9 +501,8 @@ TEST(Edges, PairsThatFillKernelsHaveTheSameBitsAmongAnyOthers) {
     const at::Tensor whole = edge_report(model, pairs, {}, options).each;
     for (const auto& [first, count] : {std::pair(0, 1), std::pair(2, 5), std::pair(17, 24)}) {
       const at::Tensor own = edge_report(model, some_of(pairs, first, count), {}, options).each;
-      EXPECT_TRUE(at::equal(own, whole.narrow(0, first, count)))
-          << first << " " << count << " "
-          << (own - whole.narrow(0, first, count)).abs().max().item<double>();
+      const double change = (own - whole.narrow(0, first, count)).abs().max().item<double>();
+      EXPECT_LE(change, allowed * whole.abs().max().item<double>()) << first << " " << count;
     }
   }
 }

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # tests/install/packages.sh BUILD: makes the Debian packages of a finished build, installs them in a fresh
 # Debian that holds nothing else, and there runs the program and builds and runs a consumer of the
-# library. Needs root, debootstrap, dpkg-dev and a Debian mirror ($MIRROR); takes some 3 GB and minutes.
+# library. Needs root, debootstrap and dpkg-dev, and takes some 3 GB
+# and minutes; $MIRROR is a Debian mirror other than debootstrap's own.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-build=$1 mirror=${MIRROR:-http://deb.debian.org/debian}
+build=$1
 packages=$build/packages root=$build/fresh_debian
 . /etc/os-release
 
@@ -15,7 +16,7 @@ ls -l "$packages"/*.deb
 unmount() { umount "$root/proc" 2>/dev/null || true; }
 trap unmount EXIT
 rm -rf "$root"
-debootstrap --variant=minbase "$VERSION_CODENAME" "$root" "$mirror" >/dev/null
+debootstrap --variant=minbase "$VERSION_CODENAME" "$root" ${MIRROR:+"$MIRROR"} >/dev/null
 mount -t proc proc "$root/proc"
 cp "$packages"/*.deb "$root/tmp"
 cp -r tests/install/consumer "$root/tmp/consumer"

@@ -27,14 +27,15 @@ std::set<std::pair<Place, Place>> drawn(const WaveReport& wave) {
   std::set<std::pair<Place, Place>> edges;
   for (const auto& edge : wave.circuit.edges) {
     const Place from = place_of(edge.from);
-    const Place to = edge.to.starts_with("sink") || edge.to.starts_with("or") ? 2 * wave.wave.onset
-                                                                              : place_of(edge.to);
+    const Place to = is_end(edge.to) ? 2 * wave.wave.onset : place_of(edge.to);
     if (from >= 0 && to > from) edges.emplace(from, to);
   }
   return edges;
 }
 
 }  // namespace
+
+bool is_end(const std::string& node) { return node.starts_with("sink") || node.starts_with("or"); }
 
 Place place_of(const std::string& name) {
   const std::string bare = name.substr(0, name.find('@'));

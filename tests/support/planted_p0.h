@@ -21,6 +21,8 @@ namespace plumb::test {
 using Place = int;
 /// "a3" -> 6, "m3@0" -> 7; -1 for what is neither.
 Place place_of(const std::string& name);
+/// The sink, or the junction through which alternatives lead into it.
+bool is_end(const std::string& node);
 
 /// Position 0 sees only itself, so its attention output is out(value(x)) whatever the scores are,
 /// and its state a function of its token. The means over t > 0, which need all positions, are

@@ -24,9 +24,6 @@ bool has(const std::set<std::string>& names, const std::string& name) {
 
 std::string bare(const std::string& node) { return node.substr(0, node.find('@')); }
 
-// The sink, or the junction through which alternatives lead into it.
-bool is_end(const std::string& node) { return node.starts_with("sink") || node.starts_with("or"); }
-
 std::string reader_of(const CircuitEdge& edge) { return is_end(edge.to) ? "sink" : bare(edge.to); }
 
 // Edges between components, and into the sink: "a0->m0", "m1->sink".
