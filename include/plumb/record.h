@@ -49,7 +49,7 @@ Plan record_plan(const Model& model, const std::vector<SlicedSite>& sites);
 std::int64_t record_part(const Model& model, const Inputs& inputs, const RecordOptions& options);
 
 /// Runs the model over the inputs and writes to `file`, an archive: /provenance, /inputs, and
-/// /activations/<site> for each site, part by part, so that no more than a part is in memory. Sets
+/// /activations/SITE for each site, part by part, so that no more than a part is in memory. Sets
 /// the end of `run`. Every value is that of one run over all inputs, rounded to `store`; entries of
 /// padded positions hold what the model made of the padding.
 /// When `progress` throws `interrupted`, the parts written so far become the file (attribute

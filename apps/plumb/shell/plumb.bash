@@ -5,7 +5,7 @@ _plumb_words() { # help page's words: of the commands, or of the flags and their
   page=$("${_plumb_program[@]}" "$@" --help 2>/dev/null) || return 0
   printf '%s\n' "$page" | sed -nE \
     -e 's/^  ([a-z][a-z0-9-]*) +[A-Z].*/\1/p' \
-    -e 's/^  (-h,)?(--[a-z0-9-]+).*/\2/p'
+    -e 's/^  (-[a-z],)?(--[a-z0-9-]+).*/\2/p'
 }
 
 _plumb() {
