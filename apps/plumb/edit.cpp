@@ -58,11 +58,9 @@ int run_edit(const EditFlags& flags, const std::string& command_line) {
   const EditReport report =
       measure_edit(chosen.model, edited, inputs, options, show_progress(common.quiet));
   if (!common.out.empty()) {
-    const std::filesystem::path directory = common.out;
-    run.files = {{"json", (directory / "edit.json").string()},
-                 {"text", (directory / "edit.txt").string()}};
+    name_files(run, common.out, "edit");
     if (edited.not_written.empty()) {
-      done.tokenizer_problem = write_edited(edited, chosen.checkpoint, directory);
+      done.tokenizer_problem = write_edited(edited, chosen.checkpoint, common.out);
       done.written = common.out;
       run.files["model"] = common.out;
     }
@@ -71,12 +69,11 @@ int run_edit(const EditFlags& flags, const std::string& command_line) {
   const std::string json = edit_json(run, inputs, report, edited, done);
   const std::string text = edit_text(run, inputs, report, edited, done);
   deliver(
-      [&] {
-        if (common.out.empty()) return;
-        write_file(run.files.at("json"), json);
-        write_file(run.files.at("text"), text);
+      run,
+      [&](const std::filesystem::path& path) {
+        write_archive(path, run, inputs, report, edited, done);
       },
-      common.json ? json : text);
+      json, text, common.json ? json : text);
   say_cost(run, common.quiet);
   return 0;
 }
@@ -135,8 +132,8 @@ Command edit_command() {
         offer_threads(app, flags->common);
         offer_seed(app, flags->common, "Of random ids and planted models");
         offer_out(app, flags->common,
-                  "Where the edited model goes, if a checkpoint can hold it, with edit.json "
-                  "and edit.txt");
+                  "Where the edited model goes, if a checkpoint can hold it, with edit.h5, .json "
+                  "and .txt");
         offer_json(app, flags->common);
         offer_quiet(app, flags->common);
         return [flags, command_line] { return run_edit(*flags, command_line); };

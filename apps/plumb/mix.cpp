@@ -19,6 +19,8 @@ struct MixFlags {
   ModelFlags model = {};
   InputFlags inputs = {};
   MixOptions options = {};
+  std::string svg = {};
+  std::vector<std::string> drawn = {};
 };
 
 int run_mix(const MixFlags& flags, const std::string& command_line) {
@@ -28,6 +30,9 @@ int run_mix(const MixFlags& flags, const std::string& command_line) {
   MixOptions options = flags.options;
   options.seed = common.seed;
   check(options, chosen.model);
+  std::vector<std::string> conditions = {"plain", "no_bos", "column0"};
+  conditions.insert(conditions.end(), options.knock_outs.begin(), options.knock_outs.end());
+  for (const std::string& name : flags.drawn) one_of("--draw", name, conditions);
   const Inputs inputs = read_inputs(flags.inputs, chosen, common.seed);
   RunInfo run = start_run(chosen.model, "mix", command_line, common.seed);
   std::vector<std::int64_t> replacements;
@@ -53,11 +58,12 @@ int run_mix(const MixFlags& flags, const std::string& command_line) {
   const std::string text = mix_text(run, inputs, report);
   deliver(
       [&] {
+        if (!flags.svg.empty()) write_file(flags.svg, mix_svg(report, flags.drawn));
         if (common.out.empty()) return;
         write_archive(run.files.at("archive"), run, inputs, report);
         write_file(run.files.at("json"), json);
         write_file(run.files.at("text"), text);
-        write_file(run.files.at("picture"), mix_svg(report));
+        write_file(run.files.at("picture"), mix_svg(report, flags.drawn));
       },
       common.json ? json : text);
   say_cost(run, common.quiet);
@@ -103,6 +109,11 @@ Command mix_command() {
               [options](const std::string& text) {
                 options->probes = whole("--probes", text, 0, kMost);
               });
+        offer(app, "--draw", "CONDITIONS",
+              "What the picture shows, like plain,column0,m1+m2 (all conditions)",
+              [flags](const std::string& text) { flags->drawn = comma_list(text); });
+        offer(app, "--svg", "FILE", "Also write the picture there",
+              [flags](const std::string& text) { flags->svg = text; });
         offer_device(app, flags->common);
         offer_dtype(app, flags->common);
         offer_threads(app, flags->common);

@@ -5,6 +5,7 @@
 #include "plumb/error.h"
 #include "plumb/report_trace.h"
 #include "shared.h"
+#include "trace_runs.h"
 #include "usage.h"
 
 namespace plumb::app {
@@ -12,20 +13,29 @@ namespace {
 
 struct TraceFlags {
   Common common = {};
-  std::string directory = {};
+  std::vector<std::string> directories = {};
   InputFlags inputs = {};
   TraceOptions options = {};
+  TraceRunsFlags runs = {};
+  std::string svg = {};
 };
 
 int run_trace(const TraceFlags& flags, const std::string& command_line) {
   Common common = flags.common;
   check(flags.options);
-  if (flags.directory.empty()) {
+  if (flags.directories.size() > 1)
+    return run_trace_runs(flags.directories, flags.runs, common, flags.svg);
+  if (flags.runs.any()) {
+    throw Error(ErrorKind::bad_argument,
+                "--draw, --foresee, --series and --from mean something of several trainings; give "
+                "their directories");
+  }
+  if (flags.directories.empty()) {
     throw Error(ErrorKind::bad_argument,
                 "plumb trace needs a directory of checkpoints; see plumb trace --help");
   }
   if (!common.out.empty()) prepare_directory(common.out);
-  const std::vector<TraceEntry> entries = find_checkpoints(flags.directory);
+  const std::vector<TraceEntry> entries = find_checkpoints(flags.directories.front());
   // The last one says what texts are cut into, and which ids there are.
   const Chosen chosen = open_model({entries.back().path.string()}, common);
   const Inputs inputs = read_inputs(flags.inputs, chosen, common.seed);
@@ -56,6 +66,7 @@ int run_trace(const TraceFlags& flags, const std::string& command_line) {
   const std::string text = trace_text(run, trace, summary);
   deliver(
       [&] {
+        if (!flags.svg.empty()) write_file(flags.svg, trace_svg(trace, summary));
         if (common.out.empty()) return;
         write_archive(run.files.at("archive"), run, inputs, trace);
         write_file(run.files.at("json"), json);
@@ -71,32 +82,37 @@ int run_trace(const TraceFlags& flags, const std::string& command_line) {
 }  // namespace
 
 Command trace_command() {
-  return {"trace", "Measure the sink along the checkpoints of a training",
-          [](CLI::App& app, const std::string& command_line) {
-            const auto flags = std::make_shared<TraceFlags>();
-            app.add_option("DIRECTORY", flags->directory,
-                           "Where the checkpoints are: directories or .gguf files with a step in "
-                           "their name, like step-000100")
-                ->type_name("");
-            offer_inputs(app, flags->inputs,
-                         "Token before every sequence (text: the tokenizer's own; others: none)");
-            offer_sink_options(app, flags->options.sink);
-            offer(app, "--onset-rate", "R", "Share of a layer's heads that makes an onset (0.5)",
-                  [flags](const std::string& text) {
-                    flags->options.onset_rate = number("--onset-rate", text, 0.0, 1.0);
-                  });
-            offer_device(app, flags->common);
-            offer_dtype(app, flags->common);
-            offer_threads(app, flags->common);
-            offer_memory(app, flags->common);
-            offer_seed(app, flags->common, "Of random ids and permutations");
-            offer_out(app, flags->common,
-                      "Also write trace.h5, .json, .csv, .txt and .svg there; a later call with it "
-                      "measures new checkpoints only");
-            offer_json(app, flags->common);
-            offer_quiet(app, flags->common);
-            return [flags, command_line] { return run_trace(*flags, command_line); };
-          }};
+  return {
+      "trace", "Measure the sink along the checkpoints of a training",
+      [](CLI::App& app, const std::string& command_line) {
+        const auto flags = std::make_shared<TraceFlags>();
+        app.add_option("DIRECTORY", flags->directories,
+                       "Where the checkpoints are: directories or .gguf files with a step in "
+                       "their name, like step-000100. Several are trainings side by side: their "
+                       "trace.csv or probes.csv are read, and no model is run")
+            ->type_name("");
+        offer_inputs(app, flags->inputs,
+                     "Token before every sequence (text: the tokenizer's own; others: none)");
+        offer_sink_options(app, flags->options.sink);
+        offer(app, "--onset-rate", "R", "Share of a layer's heads that makes an onset (0.5)",
+              [flags](const std::string& text) {
+                flags->options.onset_rate = number("--onset-rate", text, 0.0, 1.0);
+              });
+        offer_trace_runs(app, flags->runs);
+        offer(app, "--svg", "FILE", "Also write the picture there",
+              [flags](const std::string& text) { flags->svg = text; });
+        offer_device(app, flags->common);
+        offer_dtype(app, flags->common);
+        offer_threads(app, flags->common);
+        offer_memory(app, flags->common);
+        offer_seed(app, flags->common, "Of random ids and permutations");
+        offer_out(app, flags->common,
+                  "Also write trace.h5, .json, .csv, .txt and .svg there; a later call with it "
+                  "measures new checkpoints only. Of several trainings: runs.json, .txt and .svg");
+        offer_json(app, flags->common);
+        offer_quiet(app, flags->common);
+        return [flags, command_line] { return run_trace(*flags, command_line); };
+      }};
 }
 
 }  // namespace plumb::app

@@ -96,6 +96,7 @@ struct EditState {
   Estimate largest = {};    ///< max |h|, over positions, channels and blocks' outputs
   Estimate ratio = {};      ///< max |h| over the median |h| of the same output, largest of all
   std::vector<RoundedState> rounded = {};
+  at::Tensor each = {};  ///< [sequence, 6] float64: the six above, of every sequence
 };
 
 struct EditReport {

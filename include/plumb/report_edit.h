@@ -1,6 +1,7 @@
-// What an edit changed: as text and JSON.
+// What an edit changed: as text, JSON and an archive.
 #pragma once
 
+#include <filesystem>
 #include <string>
 
 #include "plumb/edit.h"
@@ -20,5 +21,9 @@ std::string edit_text(const RunInfo& run, const Inputs& inputs, const EditReport
                       const EditedModel& edited, const EditDone& done);
 std::string edit_json(const RunInfo& run, const Inputs& inputs, const EditReport& report,
                       const EditedModel& edited, const EditDone& done);
+
+/// Writes the whole file or none. Throws bad_file if that cannot be done.
+void write_archive(const std::filesystem::path& path, const RunInfo& run, const Inputs& inputs,
+                   const EditReport& report, const EditedModel& edited, const EditDone& done);
 
 }  // namespace plumb

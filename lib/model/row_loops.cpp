@@ -17,13 +17,10 @@ namespace {
 
 constexpr std::int64_t lanes = 16;
 
-bool wide() {
+bool has_wide_vectors() {
 #if PLUMB_HAS_WIDE
-  static const bool there = [] {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") != 0;
-  }();
-  return there;
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") != 0;
 #else
   return false;
 #endif
@@ -94,31 +91,58 @@ PLUMB_WIDE void add_wide(Real* sum, const Real* x, std::int64_t n, Real weight) 
   add(sum, x, n, weight);
 }
 
+// Those of this processor.
+template <typename Real>
+const RowLoops<Real>& row_loops() {
+  static const RowLoops<Real>* const loops =
+      wide_row_loops<Real>() != nullptr ? wide_row_loops<Real>() : &plain_row_loops<Real>();
+  return *loops;
+}
+
 }  // namespace
 
+template <typename Real>
+const RowLoops<Real>& plain_row_loops() {
+  static constexpr RowLoops<Real> loops{
+      [](const Real* x, std::int64_t n, Real low) { return largest_in(x, n, low); },
+      [](Real* x, std::int64_t n, Real by) { take(x, n, by); },
+      [](const Real* x, const Real* y, std::int64_t n) { return sum_up(x, y, n); },
+      [](Real* sum, const Real* x, std::int64_t n, Real weight) { add(sum, x, n, weight); }};
+  return loops;
+}
+
+template <typename Real>
+const RowLoops<Real>* wide_row_loops() {
+  static constexpr RowLoops<Real> loops{largest_wide<Real>, take_wide<Real>, sums_wide<Real>,
+                                        add_wide<Real>};
+  static const bool there = has_wide_vectors();
+  return there ? &loops : nullptr;
+}
+
+template const RowLoops<float>& plain_row_loops<float>();
+template const RowLoops<double>& plain_row_loops<double>();
+template const RowLoops<float>* wide_row_loops<float>();
+template const RowLoops<double>* wide_row_loops<double>();
+
 float largest_of(const float* x, std::int64_t n, float low) {
-  return wide() ? largest_wide(x, n, low) : largest_in(x, n, low);
+  return row_loops<float>().largest_of(x, n, low);
 }
 double largest_of(const double* x, std::int64_t n, double low) {
-  return wide() ? largest_wide(x, n, low) : largest_in(x, n, low);
+  return row_loops<double>().largest_of(x, n, low);
 }
-void take_off(float* x, std::int64_t n, float by) {
-  return wide() ? take_wide(x, n, by) : take(x, n, by);
-}
-void take_off(double* x, std::int64_t n, double by) {
-  return wide() ? take_wide(x, n, by) : take(x, n, by);
-}
+void take_off(float* x, std::int64_t n, float by) { row_loops<float>().take_off(x, n, by); }
+void take_off(double* x, std::int64_t n, double by) { row_loops<double>().take_off(x, n, by); }
 std::pair<double, double> sums_of(const float* x, const float* y, std::int64_t n) {
-  return wide() ? sums_wide(x, y, n) : sum_up(x, y, n);
+  return row_loops<float>().sums_of(x, y, n);
 }
 std::pair<double, double> sums_of(const double* x, const double* y, std::int64_t n) {
-  return wide() ? sums_wide(x, y, n) : sum_up(x, y, n);
+  return row_loops<double>().sums_of(x, y, n);
 }
 void add_weighted(float* sum, const float* x, std::int64_t n, float weight) {
-  return wide() ? add_wide(sum, x, n, weight) : add(sum, x, n, weight);
+  row_loops<float>().add_weighted(sum, x, n, weight);
 }
 void add_weighted(double* sum, const double* x, std::int64_t n, double weight) {
-  return wide() ? add_wide(sum, x, n, weight) : add(sum, x, n, weight);
+  row_loops<double>().add_weighted(sum, x, n, weight);
 }
 
 }  // namespace plumb

@@ -22,4 +22,19 @@ std::pair<double, double> sums_of(const double* x, const double* y, std::int64_t
 void add_weighted(float* sum, const float* x, std::int64_t n, float weight);
 void add_weighted(double* sum, const double* x, std::int64_t n, double weight);
 
+/// The loops above as they are compiled for one kind of processor.
+template <typename Real>
+struct RowLoops {
+  Real (*largest_of)(const Real* x, std::int64_t n, Real low) = nullptr;
+  void (*take_off)(Real* x, std::int64_t n, Real by) = nullptr;
+  std::pair<double, double> (*sums_of)(const Real* x, const Real* y, std::int64_t n) = nullptr;
+  void (*add_weighted)(Real* sum, const Real* x, std::int64_t n, Real weight) = nullptr;
+};
+/// For any processor. Real is float or double.
+template <typename Real>
+const RowLoops<Real>& plain_row_loops();
+/// For vectors of 256 bits; null where this processor or build has none.
+template <typename Real>
+const RowLoops<Real>* wide_row_loops();
+
 }  // namespace plumb

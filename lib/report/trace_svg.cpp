@@ -2,171 +2,23 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <string_view>
 
-#include "plumb/report.h"
 #include "plumb/report_trace.h"
+#include "report/line_picture.h"
 
 namespace plumb {
 namespace {
 
-constexpr double width = 760;
-constexpr double left = 62;
-constexpr double right = 120;  // of the legend
-constexpr double panel_height = 150;
-constexpr double gap = 44;
-constexpr double top = 34;
-constexpr std::array<const char*, 8> colours = {"#4c72b0", "#dd8452", "#55a868", "#c44e52",
-                                                "#8172b3", "#937860", "#da8bc3", "#8c8c8c"};
+using report::Line;
+using report::Panel;
+
 constexpr std::size_t most_lines = 16;  // of a panel; more layers are thinned out
-// Where half of the checkpoints lie within this share of the steps, the axis is logarithmic.
-constexpr double crowded = 0.25;
 
-struct Line {
-  std::string name = {};
-  std::vector<double> values = {};
-};
-
-struct Panel {
-  std::string title = {};
-  std::vector<Line> lines = {};
-  double low = 0;
-  double high = 1;
-  const ChangePoint* change = nullptr;
-};
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '<')
-      out += "&lt;";
-    else if (c == '&')
-      out += "&amp;";
-    else
-      out += c;
-  }
-  return out;
+Line line_of(const Trace& trace, const std::string& column, const std::string& name) {
+  Line line{.name = name, .values = trace.series(column)};
+  for (const TraceEntry& entry : trace.entries) line.steps.push_back(entry.step);
+  return line;
 }
-
-// Every line's finite range, a little wider; from 0 where that is near.
-void fit(Panel& panel) {
-  double low = INFINITY;
-  double high = -INFINITY;
-  for (const Line& line : panel.lines) {
-    for (const double value : line.values) {
-      if (!std::isfinite(value)) continue;
-      low = std::min(low, value);
-      high = std::max(high, value);
-    }
-  }
-  if (low > high) return;
-  const double margin = high > low ? 0.05 * (high - low) : std::max(0.05, 0.05 * std::abs(high));
-  panel.low = low >= 0 && low < high / 3 ? 0.0 : low - margin;
-  panel.high = high + margin;
-}
-
-class Picture {
- public:
-  explicit Picture(const std::vector<TraceEntry>& entries) : entries_(entries) {
-    first_ = static_cast<double>(entries.front().step);
-    last_ = std::max(first_ + 1, static_cast<double>(entries.back().step));
-    const auto middle = static_cast<double>(entries[entries.size() / 2].step);
-    if (entries.size() > 2 && middle - first_ < crowded * (last_ - first_))
-      unit_ = std::max(1.0, static_cast<double>(entries[1].step) - first_);
-  }
-
-  void add(const Panel& panel) {
-    const double ground = top + panels_ * (panel_height + gap) + panel_height;
-    ++panels_;
-    const auto y = [&](double value) {
-      const double share = (value - panel.low) / (panel.high - panel.low);
-      return ground - panel_height * std::clamp(share, 0.0, 1.0);
-    };
-    if (panel.change != nullptr && panel.change->found) {
-      const double from = x(panel.change->low);
-      body_ += fmt::format(
-          "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{}\" fill=\"#eee\"/>\n", from,
-          ground - panel_height, std::max(1.0, x(panel.change->high) - from), panel_height);
-      body_ += fmt::format(
-          "<path d=\"M{:.1f} {:.1f}V{:.1f}\" stroke=\"#777\" "
-          "stroke-dasharray=\"4 3\"/>\n",
-          x(panel.change->step), ground - panel_height, ground);
-    }
-    text(left, ground - panel_height - 8, "start", panel.title, true);
-    body_ += fmt::format("<path d=\"M{} {:.1f}V{:.1f}H{}\" fill=\"none\" stroke=\"#333\"/>\n", left,
-                         ground - panel_height, ground, width - right);
-    for (const double value : {panel.low, 0.5 * (panel.low + panel.high), panel.high})
-      text(left - 6, y(value) + 4, "end", format_number(value), false);
-    for (const double step : {first_, halfway(), last_})
-      text(x(step), ground + 15, "middle", fmt::format("{:.0f}", step), false);
-    for (std::size_t i = 0; i < panel.lines.size(); ++i) draw(panel.lines[i], i, y, ground);
-  }
-
-  std::string svg() const {
-    const double height = top + panels_ * (panel_height + gap);
-    return fmt::format(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" "
-        "height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\" "
-        "font-family=\"sans-serif\" font-size=\"11\">\n"
-        "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{2}</svg>\n",
-        width, height, body_);
-  }
-
- private:
-  double x(double step) const {
-    const double share = unit_ > 0
-                             ? std::log1p((step - first_) / unit_) / std::log1p(range() / unit_)
-                             : (step - first_) / range();
-    return left + (width - left - right) * share;
-  }
-
-  double range() const { return last_ - first_; }
-
-  // The step in the middle of the axis.
-  double halfway() const {
-    return unit_ > 0 ? first_ + unit_ * std::expm1(0.5 * std::log1p(range() / unit_))
-                     : 0.5 * (first_ + last_);
-  }
-
-  void text(double at_x, double at_y, const char* anchor, const std::string& words, bool bold) {
-    body_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\"{}>{}</text>\n", at_x,
-                         at_y, anchor, bold ? " font-weight=\"bold\"" : "", escaped(words));
-  }
-
-  template <typename Y>
-  void draw(const Line& line, std::size_t index, const Y& y, double ground) {
-    const char* colour = colours[index % colours.size()];
-    std::string path;
-    bool pen_down = false;
-    for (std::size_t i = 0; i < line.values.size(); ++i) {
-      if (!std::isfinite(line.values[i])) {
-        pen_down = false;
-        continue;
-      }
-      const double at_x = x(static_cast<double>(entries_[i].step));
-      path += fmt::format("{}{:.1f} {:.1f}", pen_down ? 'L' : 'M', at_x, y(line.values[i]));
-      body_ += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"1.8\" fill=\"{}\"/>\n", at_x,
-                           y(line.values[i]), colour);
-      pen_down = true;
-    }
-    body_ += fmt::format("<path d=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.4\"/>\n",
-                         path, colour);
-    const double at_y = ground - panel_height + 12 + 13 * static_cast<double>(index);
-    if (at_y > ground + 4) return;
-    body_ += fmt::format("<path d=\"M{:.1f} {:.1f}h14\" stroke=\"{}\" stroke-width=\"2\"/>\n",
-                         width - right + 12, at_y - 4, colour);
-    text(width - right + 31, at_y, "start", line.name, false);
-  }
-
-  const std::vector<TraceEntry>& entries_;
-  double first_ = 0;
-  double last_ = 1;
-  double unit_ = 0;  // of a logarithmic axis; 0: a linear one
-  int panels_ = 0;
-  std::string body_ = {};
-};
 
 // The columns "PREFIX0", "PREFIX1", ...: evenly thinned out to what can be told apart.
 std::vector<Line> lines_of(const Trace& trace, const std::string& prefix, const char* name) {
@@ -179,7 +31,7 @@ std::vector<Line> lines_of(const Trace& trace, const std::string& prefix, const 
       std::max(1, (count + static_cast<int>(most_lines) - 1) / static_cast<int>(most_lines));
   std::vector<Line> lines;
   for (int i = 0; i < count; i += stride)
-    lines.push_back({fmt::format("{} {}", name, i), trace.series(fmt::format("{}{}", prefix, i))});
+    lines.push_back(line_of(trace, fmt::format("{}{}", prefix, i), fmt::format("{} {}", name, i)));
   return lines;
 }
 
@@ -187,24 +39,13 @@ std::vector<Line> lines_of(const Trace& trace, const std::string& prefix, const 
 
 std::string trace_svg(const Trace& trace, const TraceSummary& summary) {
   if (trace.entries.empty()) return {};
-  Picture picture(trace.entries);
-  Panel sink{.title = "Mean sink of each layer",
-             .lines = lines_of(trace, "sink.L", "layer"),
-             .change = &summary.sink};
-  fit(sink);
-  Panel norm{.title = "Norm of position 0 over the median position's",
-             .lines = lines_of(trace, "norm.", "enters")};
-  fit(norm);
-  Panel shares{.title = "Share of the sink direction",
-               .lines = lines_of(trace, "share.b", "block")};
-  shares.lines.insert(shares.lines.begin(), {"input", trace.series("share.input")});
-  fit(shares);
-  Panel loss{.title = "Loss, nats per token",
-             .lines = {{"loss", trace.series("loss")}},
-             .change = &summary.loss};
-  fit(loss);
-  for (const Panel* panel : {&sink, &norm, &shares, &loss}) picture.add(*panel);
-  return picture.svg();
+  std::vector<Line> shares = lines_of(trace, "share.b", "block");
+  shares.insert(shares.begin(), line_of(trace, "share.input", "input"));
+  return report::line_picture(
+      {{"Mean sink of each layer", lines_of(trace, "sink.L", "layer"), &summary.sink},
+       {"Norm of position 0 over the median position's", lines_of(trace, "norm.", "enters")},
+       {"Share of the sink direction", shares},
+       {"Loss, nats per token", {line_of(trace, "loss", "loss")}, &summary.loss}});
 }
 
 }  // namespace plumb

@@ -229,6 +229,14 @@ EditState state_of(const Values& values, const EditOptions& options) {
                   .slot_mass = bootstrap(values.slot),
                   .largest = bootstrap(values.largest),
                   .ratio = bootstrap(values.ratio)};
+  const auto sequences = static_cast<std::int64_t>(values.loss.size());
+  state.each = at::full({sequences, 6}, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
+  std::int64_t column = 0;
+  for (const auto* list :
+       {&values.loss, &values.rate, &values.mass, &values.slot, &values.largest, &values.ratio}) {
+    if (!list->empty()) state.each.select(1, column).copy_(at::tensor(*list, at::kDouble));
+    ++column;
+  }
   std::size_t place = 0;
   for (const int bits : options.bits) {
     for (const Rounding rounding : roundings) {

@@ -1,13 +1,16 @@
 // plumb edit on a planted model.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "cli/program.h"
+#include "plumb/archive.h"
 #include "support/paths.h"
 
 namespace plumb::test {
@@ -45,6 +48,34 @@ TEST(EditProgram, WritesAModelWithoutItsSink) {
   EXPECT_EQ(json.at("before").at("rounded").size(), 4U);
   EXPECT_NE(read(out / "edit.txt").find("Before and after"), std::string::npos);
 
+  const Archive archive(out / "edit.h5");
+  EXPECT_EQ(archive.attribute("/edit", "written"), out.string());
+  EXPECT_EQ(archive.tensor("/inputs/tokens").size(0), 4);
+  for (const char* state : {"before", "after", "change"}) {
+    const std::string group = std::string("/edit/") + state;
+    const at::Tensor each = archive.tensor(group + "/each");  // [sequence, quantity]
+    ASSERT_EQ(each.size(0), 4) << state;
+    std::int64_t column = 0;
+    for (const char* name : {"loss", "sink_rate", "sink_mass", "slot_mass", "largest", "ratio"}) {
+      const auto mean = archive.tensor(group + "/" + name)[0].item<double>();
+      const auto of_each = each.select(1, column++).mean().item<double>();
+      if (std::string(name) == "slot_mass") {
+        EXPECT_TRUE(std::isnan(mean) && std::isnan(of_each)) << state;
+      } else {
+        EXPECT_DOUBLE_EQ(mean, json.at(state).at(name).at("mean").get<double>()) << name;
+        EXPECT_NEAR(of_each, mean, 1e-12 * (1.0 + std::abs(mean))) << state << " " << name;
+      }
+    }
+    const at::Tensor errors = archive.tensor(group + "/rounded/others_error");
+    for (std::int64_t i = 0; i < 4; ++i) {
+      const Json& rounded = json.at(state).at("rounded").at(static_cast<std::size_t>(i));
+      const auto mean = rounded.at("others_error").at("mean").get<double>();
+      EXPECT_DOUBLE_EQ(errors[i][0].item<double>(), mean);
+    }
+  }
+  EXPECT_EQ(archive.tensor("/edit/direction").size(0),
+            json.at("model").at("d_model").get<std::int64_t>());
+
   const Outcome again = run_plumb({"sink", out.string(), "--random", "4,20", "--quiet", "--json"});
   ASSERT_EQ(again.code, 0) << again.err;
   EXPECT_TRUE(Json::parse(again.out).at("waves").empty());
@@ -59,6 +90,9 @@ TEST(EditProgram, SaysWhatNoCheckpointCanHold) {
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_NE(outcome.out.find("no checkpoint can hold it"), std::string::npos) << outcome.out;
   EXPECT_TRUE(fs::exists(out / "edit.txt"));
+  const Archive archive(out / "edit.h5");
+  EXPECT_FALSE(archive.attribute("/edit", "not_written").empty());
+  EXPECT_FALSE(archive.has("/edit/before/rounded"));
   EXPECT_FALSE(fs::exists(out / "config.json"));
 }
 

@@ -68,6 +68,35 @@ TEST(Mix, RefusesInOneLine) {
   EXPECT_EQ(outcome.code, 2);
   EXPECT_NE(outcome.err.find("expected components like m1+m2"), std::string::npos) << outcome.err;
   EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1);
+  const Outcome drawing = run_plumb({"mix", "planted", "--draw", "plain,m7", "--quiet"});
+  EXPECT_EQ(drawing.code, 2);
+  EXPECT_NE(drawing.err.find("plain, no_bos, column0"), std::string::npos) << drawing.err;
+}
+
+TEST(Mix, DrawsTheConditionsThatAreNamed) {
+  const auto picture = scratch_dir() / "mix.svg";
+  const auto drawn = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> words = {
+        "mix",         "planted", "--random", "2,12",           "--jacobians", "0",
+        "--knock-out", "m0",      "--svg",    picture.string(), "--quiet"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = run_plumb(words);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return read(picture);
+  };
+  const std::string all = drawn({});
+  for (const char* title : {">plain: ", ">column0: ", ">m0: "})
+    EXPECT_NE(all.find(title), std::string::npos) << title;
+  // Seven entries of the stream, twelve positions, a scale of three powers of ten.
+  EXPECT_NE(all.find("text-anchor=\"end\">6<"), std::string::npos);
+  EXPECT_NE(all.find(">11<"), std::string::npos);
+  for (const char* power : {">1<", ">0.1<", ">0.01<", ">0.001<"})
+    EXPECT_NE(all.find(power), std::string::npos) << power;
+  const std::string some = drawn({"--draw", "m0,plain"});
+  EXPECT_NE(some.find(">plain: "), std::string::npos);
+  EXPECT_NE(some.find(">m0: "), std::string::npos);
+  EXPECT_EQ(some.find(">column0: "), std::string::npos);
+  EXPECT_LT(some.size(), all.size());
 }
 
 }  // namespace
