@@ -15,13 +15,14 @@ CONFIGURE := cmake --preset release
 endif
 PROGRAM := $(BUILD)/apps/plumb/plumb
 
-.PHONY: help demo test bench format setup clean configure
+.PHONY: help demo test bench docs format setup clean configure
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     find the P0 sink circuit of a real model; results in out/p0"
 	@echo "make test     build everything and run all tests"
 	@echo "make bench    measure the speed beside the reference libraries (18 GB of Python packages)"
+	@echo "make docs     a reference of the public headers, in build/release/docs/api (needs doxygen)"
 	@echo "make format   format every source in place"
 	@echo "make setup    install what is missing (apt; the other targets do it too)"
 	@echo "make clean    remove build/ and out/"
@@ -49,6 +50,9 @@ bench: configure
 	@tests/bench/patching.sh $(BUILD)
 	@tests/bench/edges.sh $(BUILD)
 	@tests/bench/planted.sh $(BUILD) 20
+
+docs: configure
+	@cmake --build $(BUILD) --target docs
 
 format:
 	@command -v clang-format >/dev/null || { echo "clang-format is missing: apt install clang-format"; exit 1; }
