@@ -1,5 +1,7 @@
 #include "model/row_loops.h"
 
+#include <cstring>
+
 // Each loop is compiled twice, for any processor and for one with vectors of 256 bits. Sums are
 // taken over a fixed number of lanes and products are rounded before they are added, so that both
 // give the same bits.
@@ -26,18 +28,52 @@ bool has_wide_vectors() {
 #endif
 }
 
-template <typename Real>
+// A register of so many bytes. The lanes are as many of them as it takes; written as an array of
+// numbers, compilers shuffle them from place to place.
+template <typename Real, int bytes>
+struct Register;
+template <>
+struct Register<float, 16> {
+  typedef float Type __attribute__((vector_size(16)));
+};
+template <>
+struct Register<float, 32> {
+  typedef float Type __attribute__((vector_size(32)));
+};
+template <>
+struct Register<double, 16> {
+  typedef double Type __attribute__((vector_size(16)));
+};
+template <>
+struct Register<double, 32> {
+  typedef double Type __attribute__((vector_size(32)));
+};
+
+template <typename Vector, typename Real>
+PLUMB_INLINE void load(Vector& to, const Real* from) {
+  std::memcpy(&to, from, sizeof to);
+}
+
+template <int bytes, typename Real>
 PLUMB_INLINE Real largest_in(const Real* x, std::int64_t n, Real low) {
-  Real lane[lanes];
-  for (std::int64_t j = 0; j < lanes; ++j) lane[j] = low;
+  using Vector = typename Register<Real, bytes>::Type;
+  constexpr std::int64_t width = bytes / sizeof(Real);
+  Vector most[lanes / width];
+  for (Vector& one : most) one = low - Vector{};
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    for (std::int64_t j = 0; j < lanes; ++j) lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
+    for (std::int64_t j = 0; j < lanes / width; ++j) {
+      Vector here;
+      load(here, x + i + j * width);
+      most[j] = here > most[j] ? here : most[j];
+    }
   }
-  for (; i < n; ++i) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
-  Real most = lane[0];
-  for (std::int64_t j = 1; j < lanes; ++j) most = lane[j] > most ? lane[j] : most;
-  return most;
+  Real largest = low;
+  for (; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+  for (const Vector& one : most) {
+    for (std::int64_t j = 0; j < width; ++j) largest = one[j] > largest ? one[j] : largest;
+  }
+  return largest;
 }
 
 template <typename Real>
@@ -45,26 +81,32 @@ PLUMB_INLINE void take(Real* x, std::int64_t n, Real by) {
   for (std::int64_t i = 0; i < n; ++i) x[i] -= by;
 }
 
-template <typename Real>
+template <int bytes, typename Real>
 PLUMB_INLINE std::pair<double, double> sum_up(const Real* x, const Real* y, std::int64_t n) {
-  Real plain[lanes] = {};
-  Real weighted[lanes] = {};
+  using Vector = typename Register<Real, bytes>::Type;
+  constexpr std::int64_t width = bytes / sizeof(Real);
+  Vector plain[lanes / width] = {};
+  Vector weighted[lanes / width] = {};
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    for (std::int64_t j = 0; j < lanes; ++j) {
-      plain[j] += x[i + j];
-      weighted[j] += x[i + j] * y[i + j];
+    for (std::int64_t j = 0; j < lanes / width; ++j) {
+      Vector a;
+      Vector b;
+      load(a, x + i + j * width);
+      load(b, y + i + j * width);
+      plain[j] += a;
+      weighted[j] += a * b;
     }
   }
   for (; i < n; ++i) {
-    plain[0] += x[i];
-    weighted[0] += x[i] * y[i];
+    plain[0][0] += x[i];
+    weighted[0][0] += x[i] * y[i];
   }
   double a = 0.0;
   double b = 0.0;
   for (std::int64_t j = 0; j < lanes; ++j) {
-    a += static_cast<double>(plain[j]);
-    b += static_cast<double>(weighted[j]);
+    a += static_cast<double>(plain[j / width][j % width]);
+    b += static_cast<double>(weighted[j / width][j % width]);
   }
   return {a, b};
 }
@@ -76,7 +118,7 @@ PLUMB_INLINE void add(Real* sum, const Real* x, std::int64_t n, Real weight) {
 
 template <typename Real>
 PLUMB_WIDE Real largest_wide(const Real* x, std::int64_t n, Real low) {
-  return largest_in(x, n, low);
+  return largest_in<32>(x, n, low);
 }
 template <typename Real>
 PLUMB_WIDE void take_wide(Real* x, std::int64_t n, Real by) {
@@ -84,7 +126,7 @@ PLUMB_WIDE void take_wide(Real* x, std::int64_t n, Real by) {
 }
 template <typename Real>
 PLUMB_WIDE std::pair<double, double> sums_wide(const Real* x, const Real* y, std::int64_t n) {
-  return sum_up(x, y, n);
+  return sum_up<32>(x, y, n);
 }
 template <typename Real>
 PLUMB_WIDE void add_wide(Real* sum, const Real* x, std::int64_t n, Real weight) {
@@ -104,9 +146,9 @@ const RowLoops<Real>& row_loops() {
 template <typename Real>
 const RowLoops<Real>& plain_row_loops() {
   static constexpr RowLoops<Real> loops{
-      [](const Real* x, std::int64_t n, Real low) { return largest_in(x, n, low); },
+      [](const Real* x, std::int64_t n, Real low) { return largest_in<16>(x, n, low); },
       [](Real* x, std::int64_t n, Real by) { take(x, n, by); },
-      [](const Real* x, const Real* y, std::int64_t n) { return sum_up(x, y, n); },
+      [](const Real* x, const Real* y, std::int64_t n) { return sum_up<16>(x, y, n); },
       [](Real* sum, const Real* x, std::int64_t n, Real weight) { add(sum, x, n, weight); }};
   return loops;
 }

@@ -24,6 +24,10 @@ std::string step_or_dash(const std::optional<std::int64_t>& step) {
   return step ? std::to_string(*step) : "-";
 }
 
+std::string number_or_dash(double value) {
+  return std::isfinite(value) ? format_number(value) : "-";
+}
+
 std::string change_cell(const ChangePoint& change) {
   if (!change.found) return "-";
   return fmt::format("{:.0f} [{:.0f}, {:.0f}]", change.step, change.low, change.high);
@@ -114,8 +118,8 @@ std::string trace_runs_text(const std::vector<RunOutcome>& runs,
                             const std::optional<ForesightReport>& foresight) {
   std::vector<std::vector<std::string>> rows;
   for (const RunOutcome& run : runs) {
-    rows.push_back({run.name, std::to_string(run.steps), format_number(run.loss),
-                    format_number(run.sink), step_or_dash(run.first_wave),
+    rows.push_back({run.name, std::to_string(run.steps), number_or_dash(run.loss),
+                    number_or_dash(run.sink), step_or_dash(run.first_wave),
                     step_or_dash(run.first_onset), change_cell(run.change)});
   }
   std::string text = fmt::format("plumb trace: {} trainings\n", runs.size());
