@@ -50,8 +50,9 @@ class PathGraph {
   at::Tensor complement();
   at::Tensor only(const std::set<Edge>& edges);
   at::Tensor all_but(const std::set<Edge>& edges);
-  /// The graph's projection over the model's, by sequence.
-  at::Tensor recovered() { return current() / clean_; }
+  /// The graph's projection, by sequence, over the mean of the model's: a sequence whose own is
+  /// near none has no share of its own.
+  at::Tensor recovered() { return current() / whole_; }
   /// What the model's projection loses, as a share of its mean, when components are replaced, by
   /// sequence.
   at::Tensor lost_without(const std::vector<Component>& components);

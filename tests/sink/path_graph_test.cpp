@@ -140,6 +140,9 @@ TEST(PathGraph, CallsTheEraserAloneAnEraser) {
   const P0Report report = locate(planted);
   ASSERT_EQ(report.waves.size(), 2U);
   ASSERT_EQ(planted.erasers.size(), 1U);
+  // The second wave reads the first: nothing else would write it.
+  EXPECT_TRUE(report.waves.back().alternatives.empty());
+  EXPECT_TRUE(of_kind(report.waves.back().circuit, "or").empty());
   const auto found = erasing(report.waves.front().circuit);
   ASSERT_EQ(found.size(), 1U);
   EXPECT_EQ(found.front().from, planted.erasers.front());
