@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,12 @@ struct CircuitNode {
   std::map<std::string, std::string> notes = {};  ///< shown on hover, kept by every format
 };
 
+/// 95 % bootstrap bounds of a score, over sequences.
+struct ScoreInterval {
+  double low = 0.0;
+  double high = 0.0;
+};
+
 /// A directed path from one component's output to another's input.
 struct CircuitEdge {
   std::string from = {};
@@ -29,6 +36,7 @@ struct CircuitEdge {
   /// "", "or" (alternatives of which either suffices), "eraser"; of an edge into a head "q", "k" or
   /// "v" where it is known what the head reads there
   std::string kind = {};
+  std::optional<ScoreInterval> interval = {};  ///< where the score is a mean over sequences
 };
 
 struct Circuit {
@@ -39,7 +47,8 @@ struct Circuit {
 };
 
 /// Throws bad_argument if a name occurs twice, a kind is unknown, an edge occurs twice or names an
-/// unknown node, an edge runs against the order of the forward pass, or a score is not finite.
+/// unknown node, an edge runs against the order of the forward pass, a score or a bound is not
+/// finite, or an interval ends before it begins.
 ///
 /// The order: input, then for each layer its sinks (read off its attention), heads, attention,
 /// experts and neurons, MLP (parts may feed their whole), "or", then logits. A sink over a range
@@ -59,11 +68,13 @@ Circuit prune_dead_ends(const Circuit& circuit);
 std::vector<std::string> bottlenecks(const Circuit& circuit);
 
 /// {"title", "convention", "nodes": [{"name", "kind", "layer", "score", "notes"}], "edges":
-/// [{"from", "to", "score", "kind"}]} on one line, losslessly; `check` is called first.
+/// [{"from", "to", "score", "kind", "interval": [low, high]}]} on one line, losslessly, the
+/// interval where there is one; `check` is called first.
 std::string to_json(const Circuit& circuit);
 
-/// Reads what `to_json` wrote; title, convention, notes and an edge's kind may be missing. Throws
-/// bad_file for anything else: other keys, other types, repeated keys, what `check` refuses.
+/// Reads what `to_json` wrote; title, convention, notes and an edge's kind and interval may be
+/// missing. Throws bad_file for anything else: other keys, other types, repeated keys, what `check`
+/// refuses.
 Circuit circuit_from_json(std::string_view json);
 
 /// Graphviz text: one rank per layer, width by |score| relative to the largest, erasers red and

@@ -117,6 +117,13 @@ struct Alternatives {
   std::string shown_by = {};  ///< "pair": knocked out by twos; "set": blocks and a run of attention
 };
 
+/// A path that the search kept and the graph leaves out, since other tokens do not show its effect.
+struct DoubtfulPath {
+  std::string name = {};    ///< "m1->m2"
+  Estimate score = {};      ///< share lost without it, as of a drawn edge
+  Estimate elsewhere = {};  ///< the same for other tokens put first; the interval is corrected
+};
+
 /// A drawn graph against the model it stands for, and against chance. Everything is read from
 /// position 0's projection on the sink direction, as (m - none) / (all - none): 1 with every path
 /// inside position 0, 0 when every path carries its sender's mean over t > 0.
@@ -128,6 +135,7 @@ struct GraphCheck {
   double least_needed = 0;      ///< smallest change of faithfulness when one edge is left out
   std::string least_edge = {};  ///< "m1->m2"
   bool minimal = false;         ///< no single edge can be left out within the tolerance
+  std::vector<DoubtfulPath> doubtful = {};  ///< in the order in which they were left out
   /// Graphs of as many paths drawn at random, and of as many others of the same tenths of all paths
   /// by how much of its input each gives its reader.
   std::vector<double> random = {};

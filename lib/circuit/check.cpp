@@ -67,6 +67,11 @@ void check_edge(const CircuitEdge& edge, const CircuitNode& from, const CircuitN
     refuse(fmt::format("{} has the unknown kind '{}'", name, edge.kind));
   }
   if (!std::isfinite(edge.score)) refuse(fmt::format("the score of {} is not finite", name));
+  if (edge.interval) {
+    const auto [low, high] = *edge.interval;
+    if (!std::isfinite(low) || !std::isfinite(high) || low > high)
+      refuse(fmt::format("the interval of {} has no two bounds in order", name));
+  }
   if (is_read_out(from)) refuse(fmt::format("{} leaves a read-out", name));
   // An eraser ends a sink, so that it writes after the layers at which the sink is read.
   if (edge.kind == "eraser" && to.kind == "sink") return;

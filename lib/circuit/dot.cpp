@@ -151,8 +151,11 @@ void write_edge(std::string& out, const CircuitEdge& edge, double largest, bool 
                                                        : kFor;
   // Where there are many, the weak ones step back.
   const int opacity = many ? 120 + static_cast<int>(135.0 * share) : 255;
-  const std::string tip = fmt::format("{} -> {}\nscore {:.6g}{}{}", edge.from, edge.to, edge.score,
-                                      edge.kind.empty() ? "" : "\n", edge.kind);
+  const std::string bounds =
+      edge.interval ? fmt::format(" [{:.6g}, {:.6g}]", edge.interval->low, edge.interval->high)
+                    : "";
+  const std::string tip = fmt::format("{} -> {}\nscore {:.6g}{}{}{}", edge.from, edge.to,
+                                      edge.score, bounds, edge.kind.empty() ? "" : "\n", edge.kind);
   out += fmt::format("  {} -> {} [color=\"{}{:02X}\" penwidth={:.2f} arrowhead={}", kept(edge.from),
                      kept(edge.to), colour, opacity, 0.7 + 4.3 * share,
                      edge.score < 0 || erases ? "tee" : "normal");
@@ -163,8 +166,13 @@ void write_edge(std::string& out, const CircuitEdge& edge, double largest, bool 
     out += fmt::format(" label=\" {:.2g} \" fontcolor=\"{}\"", edge.score, colour);
   }
   out += fmt::format(
-      " tooltip={0} labeltooltip={0} edgetooltip={0} plumb_kind={1} plumb_score=\"{2}\"];\n",
+      " tooltip={0} labeltooltip={0} edgetooltip={0} plumb_kind={1} plumb_score=\"{2}\"",
       shown(tip), kept(edge.kind), edge.score);
+  if (edge.interval) {
+    out +=
+        fmt::format(" plumb_low=\"{}\" plumb_high=\"{}\"", edge.interval->low, edge.interval->high);
+  }
+  out += "];\n";
 }
 
 // Nodes that stand in one column: the attention or the MLP half of a layer, its read-outs, or the

@@ -60,6 +60,11 @@ Read read(std::string_view text) {
       }
       made.circuit.edges.push_back({statement.from, statement.to, number_of<double>(score, "score"),
                                     attribute(statement, "plumb_kind")});
+      const std::string low = attribute(statement, "plumb_low");
+      const std::string high = attribute(statement, "plumb_high");
+      if (low.empty() && high.empty()) continue;
+      made.circuit.edges.back().interval = ScoreInterval{number_of<double>(low, "lower bound"),
+                                                         number_of<double>(high, "upper bound")};
     } else if (statement.from == "graph") {
       made.circuit.title = attribute(statement, "plumb_title");
       made.circuit.convention = attribute(statement, "plumb_convention");

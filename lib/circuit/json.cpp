@@ -12,7 +12,7 @@
 namespace plumb {
 namespace {
 
-constexpr int kDeepest = 4;  // document, list, node, notes
+constexpr int kDeepest = 4;  // document, list, node or edge, notes or interval
 constexpr std::size_t kLargest = 256 << 20;
 constexpr double kAnyNumber = std::numeric_limits<double>::max();
 
@@ -50,10 +50,17 @@ CircuitNode node_of(const Json& json, std::size_t place) {
 }
 
 CircuitEdge edge_of(const Json& json, std::size_t place) {
-  const Fields fields =
-      object(json, fmt::format("circuit JSON: edge {}", place), {"from", "to", "score", "kind"});
-  return {fields.text("from"), fields.text("to"), fields.number("score", -kAnyNumber, kAnyNumber),
-          fields.text("kind", "")};
+  const Fields fields = object(json, fmt::format("circuit JSON: edge {}", place),
+                               {"from", "to", "score", "kind", "interval"});
+  CircuitEdge edge{fields.text("from"), fields.text("to"),
+                   fields.number("score", -kAnyNumber, kAnyNumber), fields.text("kind", "")};
+  if (fields.has("interval")) {
+    const Json& bounds = list(fields, "interval");
+    if (bounds.size() != 2 || !bounds[0].is_number() || !bounds[1].is_number())
+      fields.wrong("interval", "two numbers");
+    edge.interval = ScoreInterval{bounds[0].get<double>(), bounds[1].get<double>()};
+  }
+  return edge;
 }
 
 }  // namespace
@@ -73,6 +80,7 @@ std::string to_json(const Circuit& circuit) {
   for (const CircuitEdge& edge : circuit.edges) {
     edges.push_back(
         {{"from", edge.from}, {"to", edge.to}, {"score", edge.score}, {"kind", edge.kind}});
+    if (edge.interval) edges.back()["interval"] = {edge.interval->low, edge.interval->high};
   }
   const Ordered document = {{"title", circuit.title},
                             {"convention", circuit.convention},

@@ -8,14 +8,17 @@
 
 #include "core/precision.h"
 #include "core/random.h"
+#include "experiment/bootstrap.h"
 #include "plumb/streamed.h"
 
 namespace plumb {
 
 namespace {
 
-constexpr int bootstrap_resamples = 2000;
-constexpr double tail = 0.025;
+constexpr double fewest_resamples = 2000;
+constexpr double most_resamples = 100'000;
+constexpr double resamples_beyond = 10;  // a bound, where the interval is wider than usual
+constexpr double usual_tail = 0.025;
 
 // Rows of logits whose probabilities are held at once: a vocabulary is wide.
 constexpr std::int64_t loss_rows = 64;
@@ -66,13 +69,15 @@ Record record_loss(std::int64_t skip) {
   return {Site{Part::logits}, "loss", loss};
 }
 
-Estimate bootstrap(const std::vector<double>& values, std::uint64_t seed) {
+Estimate bootstrap_at(double tail, const std::vector<double>& values, std::uint64_t seed) {
   if (values.empty()) return {std::nan(""), std::nan(""), std::nan("")};
   const auto count = static_cast<std::int64_t>(values.size());
   const double mean =
       std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(count);
   Random random(seed);
-  std::vector<double> means(bootstrap_resamples);
+  const auto resamples = static_cast<std::size_t>(
+      std::clamp(std::ceil(resamples_beyond / tail), fewest_resamples, most_resamples));
+  std::vector<double> means(resamples);
   for (auto& resampled : means) {
     double sum = 0.0;
     for (std::int64_t i = 0; i < count; ++i)
@@ -81,9 +86,13 @@ Estimate bootstrap(const std::vector<double>& values, std::uint64_t seed) {
   }
   std::ranges::sort(means);
   const auto at_share = [&](double share) {
-    return means[static_cast<std::size_t>(std::lround(share * (bootstrap_resamples - 1)))];
+    return means[static_cast<std::size_t>(std::lround(share * static_cast<double>(resamples - 1)))];
   };
   return {mean, at_share(tail), at_share(1.0 - tail)};
+}
+
+Estimate bootstrap(const std::vector<double>& values, std::uint64_t seed) {
+  return bootstrap_at(usual_tail, values, seed);
 }
 
 Estimate bootstrap(const at::Tensor& values, std::uint64_t seed) {

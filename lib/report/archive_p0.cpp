@@ -221,6 +221,15 @@ void put_graph(ArchiveWriter& file, const std::string& group, const WaveReport& 
   drawn("matched_faithfulness", graph.matched, "of as many others of like score");
   drawn("matched_completeness", graph.matched_completeness, "of as many others of like score");
   put_effects(file, group + "/paths", found.paths);
+  Table<DoubtfulPath> doubtful(file, group + "/doubtful", graph.doubtful, "path");
+  doubtful.strings(
+      "name", [](const DoubtfulPath& path) { return path.name; }, "not drawn");
+  doubtful.estimates(
+      "score", [](const DoubtfulPath& path) { return path.score; }, "share",
+      "lost without it, by the sequences' own first tokens");
+  doubtful.estimates(
+      "elsewhere", [](const DoubtfulPath& path) { return path.elsewhere; }, "share",
+      "by other tokens put first; interval corrected for the number of paths");
   Table<Alternatives> sets(file, group + "/alternatives", found.alternatives, "set");
   sets.strings("routes", routes_of, "any one suffices: routes by |, their components by +");
   sets.strings(
@@ -296,6 +305,13 @@ void put_circuit(ArchiveWriter& file, const Circuit& circuit) {
       "empty, or (into a junction: any one suffices), eraser");
   edges.numbers(
       "score", [](const CircuitEdge& e) { return e.score; }, "", circuit.convention);
+  const double none = std::numeric_limits<double>::quiet_NaN();
+  edges.numbers(
+      "low", [&](const CircuitEdge& e) { return e.interval ? e.interval->low : none; }, "",
+      "95 % bootstrap interval of the score over sequences; NaN: the score has none");
+  edges.numbers(
+      "high", [&](const CircuitEdge& e) { return e.interval ? e.interval->high : none; }, "",
+      "its upper bound");
 }
 
 }  // namespace

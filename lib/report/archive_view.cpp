@@ -161,6 +161,16 @@ std::optional<Circuit> read_circuit(const ArchiveReader& archive) {
   for (std::size_t i = 0; i < from.size(); ++i)
     circuit.edges.push_back(
         {.from = from[i], .to = to[i], .score = edge_score[i], .kind = edge_kind[i]});
+  if (archive.has("/circuit/edges/low")) {
+    const auto low = archive.list("/circuit/edges/low");
+    const auto high = archive.list("/circuit/edges/high");
+    if (low.size() != from.size() || high.size() != from.size())
+      archive.refuse("/circuit/edges", "its columns differ in length");
+    for (std::size_t i = 0; i < from.size(); ++i) {
+      if (!std::isnan(low[i]) || !std::isnan(high[i]))
+        circuit.edges[i].interval = ScoreInterval{low[i], high[i]};
+    }
+  }
   try {
     check(circuit);
   } catch (const Error& error) {

@@ -73,6 +73,11 @@ std::string class_of(const CircuitEdge& edge) {
   return edge.score < 0 ? name + " against" : name;
 }
 
+std::string bounds_of(const CircuitEdge& edge) {
+  if (!edge.interval) return "";
+  return fmt::format(" [{}, {}]", number(edge.interval->low), number(edge.interval->high));
+}
+
 std::string kind_of(const CircuitEdge& edge) {
   if (edge.kind == "or") return ", one of alternatives";
   if (edge.kind == "q") return ", read as query";
@@ -118,8 +123,9 @@ std::string graph_svg(const Circuit& circuit) {
     const std::string path = path_of(layout.edges[i]);
     const double stroke =
         slimmest_stroke + (widest_stroke - slimmest_stroke) * std::abs(edge.score) / most;
-    const std::string words = html(
-        fmt::format("{} → {}: {}{}", edge.from, edge.to, number(edge.score), kind_of(edge)), 600);
+    const std::string words = html(fmt::format("{} → {}: {}{}{}", edge.from, edge.to,
+                                               number(edge.score), bounds_of(edge), kind_of(edge)),
+                                   600);
     svg += fmt::format(
         "<g class=\"{}\" data-from=\"{}\" data-to=\"{}\" data-words=\"{}\"><title>{}</title><path "
         "class=\"hit\" d=\"{}\"/><path class=\"line\" d=\"{}\" stroke-width=\"{:.1f}\"/>{}</g>\n",
@@ -184,13 +190,13 @@ std::string circuit_section(const ArchiveView& view) {
       "one of the alternatives suffices</p>\n";
   std::vector<std::vector<std::string>> rows;
   for (const CircuitEdge& edge : shown.edges) {
-    rows.push_back({html(edge.from, 100), html(edge.to, 100), number(edge.score),
+    rows.push_back({html(edge.from, 100), html(edge.to, 100), number(edge.score), bounds_of(edge),
                     html(edge.kind.empty() ? "" : edge.kind, 20)});
   }
   RowBudget budget{.left = most_edges};
-  body +=
-      fmt::format("<details><summary>The {} edges as a table</summary>\n{}</details>\n",
-                  shown.edges.size(), html_table({"<from", "<to", "score", "<kind"}, rows, budget));
+  body += fmt::format("<details><summary>The {} edges as a table</summary>\n{}</details>\n",
+                      shown.edges.size(),
+                      html_table({"<from", "<to", "score", "95 %", "<kind"}, rows, budget));
   return section("circuit", "Circuit", body);
 }
 

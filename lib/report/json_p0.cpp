@@ -74,6 +74,12 @@ Json graph_json(const GraphCheck& graph) {
           {"minimal", graph.minimal},
           {"least_edge", graph.least_edge},
           {"least_needed", graph.least_needed},
+          {"doubtful", list_of(graph.doubtful,
+                               [](const DoubtfulPath& path) {
+                                 return Json{{"path", path.name},
+                                             {"score", to_json(path.score)},
+                                             {"elsewhere", to_json(path.elsewhere)}};
+                               })},
           {"random", {{"faithfulness", graph.random}, {"completeness", graph.random_completeness}}},
           {"score_matched",
            {{"faithfulness", graph.matched}, {"completeness", graph.matched_completeness}}}};
@@ -99,7 +105,9 @@ Json circuit_json(const Circuit& circuit) {
                 {"notes", Json(node.notes)}};
   });
   json["edges"] = list_of(circuit.edges, [](const CircuitEdge& edge) {
-    return Json{{"from", edge.from}, {"to", edge.to}, {"score", edge.score}, {"kind", edge.kind}};
+    Json row{{"from", edge.from}, {"to", edge.to}, {"score", edge.score}, {"kind", edge.kind}};
+    if (edge.interval) row["interval"] = Json::array({edge.interval->low, edge.interval->high});
+    return row;
   });
   return json;
 }
@@ -158,7 +166,10 @@ Json conventions(const P0Report& report) {
   json["graph"] =
       "(m - none) / (all - none) of position 0's projection on the sink direction: 1 = with all "
       "paths inside position 0, 0 = with every path carrying its sender's mean over t > 0; "
-      "completeness: the same with all paths but the graph's; random: as many paths drawn alike; "
+      "completeness: the same with all paths but the graph's; doubtful: paths that the search kept "
+      "and the graph leaves out, with the share lost without them by the sequences' own first "
+      "tokens (score) and by other tokens put first (elsewhere, its interval corrected for the "
+      "number of paths); random: as many paths drawn alike; "
       "score_matched: as many others of the same tenths of all paths by the share of the reader's "
       "input that the cut changes";
   return json;

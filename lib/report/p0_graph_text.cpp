@@ -38,6 +38,17 @@ std::string graph_words(const WaveReport& wave) {
       "left.",
       graph.random.size(), range_of(graph.random), range_of(graph.random_completeness),
       graph.matched.size(), range_of(graph.matched), range_of(graph.matched_completeness)));
+  if (!graph.doubtful.empty()) {
+    std::vector<std::string> paths;
+    for (const DoubtfulPath& path : graph.doubtful) {
+      paths.push_back(fmt::format("{} ({:.3f}, there {})", path.name, path.score.mean,
+                                  show_estimate(path.elsewhere)));
+    }
+    text += wrap(fmt::format(
+        "The search kept more; left out are paths whose effect other tokens put first do not "
+        "confirm: {}.",
+        fmt::join(paths, "; ")));
+  }
   for (const Alternatives& set : wave.alternatives) {
     std::vector<std::string> routes;
     for (const auto& route : set.routes) routes.push_back(fmt::format("{}", fmt::join(route, "+")));

@@ -9,6 +9,7 @@
 #include <map>
 #include <set>
 
+#include "plumb/metrics.h"
 #include "sink/p0_ledger.h"
 #include "sink/p0_path_graph.h"
 
@@ -25,8 +26,6 @@ std::string sink_name(const Wave& wave) {
 }
 std::string at_p0(const std::string& name) { return name + "@0"; }
 std::string at_p0(Component component) { return to_string(component) + "@0"; }
-
-double mean_of(const at::Tensor& values) { return values.mean().item<double>(); }
 
 double share_of(const Ledger& ledger, const std::string& name) {
   for (const auto* rows : {&ledger.components, &ledger.erasers}) {
@@ -75,11 +74,16 @@ class Graph {
     node(at_p0(name), member.mlp ? "mlp" : "attention", member.layer, share_of(ledger, name),
          std::move(notes));
   }
-  void edge(const std::string& from, const std::string& to, double score, const std::string& kind) {
+  void edge(const std::string& from, const std::string& to, double score, const std::string& kind,
+            std::optional<ScoreInterval> interval = {}) {
     const bool known = std::ranges::any_of(circuit_.edges, [&](const CircuitEdge& other) {
       return other.from == from && other.to == to;
     });
-    if (!known) circuit_.edges.push_back({from, to, score, kind});
+    if (!known) circuit_.edges.push_back({from, to, score, kind, interval});
+  }
+  void edge(const std::string& from, const std::string& to, const Estimate& score,
+            const std::string& kind) {
+    edge(from, to, score.mean, kind, ScoreInterval{score.low, score.high});
   }
   bool fed(const std::string& name) const {
     return std::ranges::any_of(circuit_.edges,
@@ -111,12 +115,12 @@ class Builder {
     for (const auto member : members_) graph_.component(report_.ledger, member);
     graph_.node(sink_, "sink", context_.waves[w_].last, 1.0,
                 {{"mean sink", fmt::format("{:.3f}", context_.waves[w_].mean)}});
-    const double here = mean_of(paths_.alone());
+    const at::Tensor here = paths_.alone();
     for (const auto& edge : edges_) {
-      const double lost = here - mean_of(paths_.without(edge));
+      const Estimate lost = estimate(here - paths_.without(edge));
       lost_[edge] = lost;
-      if (lost <= evidence.largest_cut) continue;
-      evidence.largest_cut = lost;
+      if (lost.mean <= evidence.largest_cut) continue;
+      evidence.largest_cut = lost.mean;
       evidence.largest_edge = to_string(edge.first) + "->" +
                               (edge.second == paths_.read_out() ? sink_ : to_string(edge.second));
     }
@@ -139,6 +143,13 @@ class Builder {
   }
 
  private:
+  Estimate estimate(const at::Tensor& by_sequence) const {
+    return bootstrap(by_sequence, context_.options.seed);
+  }
+  Estimate lost_without(const std::vector<Component>& components) const {
+    return estimate(paths_.lost_without(components));
+  }
+
   // An eraser writes against the direction itself. An edge whose cut raises the projection for
   // another reason (its reader overshoots) has a negative score and is no eraser.
   bool erases(Component component) const {
@@ -170,14 +181,15 @@ class Builder {
         members_.insert(end);
         if (route.size() == 1) draw_idle(end, set);
       }
-      graph_.edge(at_p0(end), name, paths_.lost_without(parts), "or");
+      graph_.edge(at_p0(end), name, lost_without(parts), "or");
       // The way around the junction is drawn only for routes of one component: a longer one may
       // also write by itself.
       if (route.size() == 1) joined_.insert(end);
     }
-    graph_.node(name, "or", last.layer, paths_.lost_without(everything),
+    const Estimate lost = lost_without(everything);
+    graph_.node(name, "or", last.layer, lost.mean,
                 {{"any one suffices", fmt::format("{}", fmt::join(words, " | "))}});
-    graph_.edge(name, sink_, paths_.lost_without(everything), "");
+    graph_.edge(name, sink_, lost, "");
   }
 
   // The last component of a route that the graph has, else the last.
@@ -198,10 +210,11 @@ class Builder {
     }
     PathGraph alone(context_, w_, others);
     alone.prune([&](double done) { context_.tell("finding what feeds a backup", done); });
-    const double here = mean_of(alone.alone());
+    drop_unconfirmed(context_, w_, alone, others);
+    const at::Tensor here = alone.alone();
     for (const auto& edge : alone.kept()) {
       if (edge.second != backup) continue;
-      const double lost = here - mean_of(alone.without(edge));
+      const Estimate lost = estimate(here - alone.without(edge));
       graph_.component(report_.ledger, edge.first);
       members_.insert(edge.first);
       graph_.edge(at_p0(edge.first), at_p0(backup), lost, "");
@@ -221,7 +234,10 @@ class Builder {
   void draw_erasers() {
     for (const auto& row : report_.ledger.erasers) {
       const Component eraser = component_named(row.name);
-      const double share = row.p0 / report_.ledger.total;
+      const at::Tensor written = context_.values.at(eraser).own.to(at::kDouble).flatten(1);
+      const Estimate share =
+          estimate(written.matmul(context_.direction[w_]) / report_.ledger.total);
+      if (share.high >= 0.0) continue;  // not all of it is these few sequences'
       graph_.component(report_.ledger, eraser, {{"role", "eraser"}});
       // Before the onset it is drawn by its effect, where the graph has that path.
       graph_.edge(at_p0(eraser), sink_, share, "eraser");
@@ -235,7 +251,7 @@ class Builder {
   Graph graph_;
   std::string sink_;
   std::vector<PathGraph::Edge> edges_ = {};
-  std::map<PathGraph::Edge, double> lost_ = {};
+  std::map<PathGraph::Edge, Estimate> lost_ = {};
   std::set<Component> members_ = {};
   std::set<Component> joined_ = {};  // those that reach the sink by a junction
   int junctions_ = 0;
@@ -250,9 +266,11 @@ GraphEvidence build_graph(P0Context& context, std::size_t w, WaveReport& report)
   report.circuit.convention = fmt::format(
       "node: share of position 0's projection on the sink direction that it writes; edge: share "
       "of what all paths carry that is lost when this path carries the sender's mean over t > 0, "
-      "all paths not drawn carrying it already; negative = the projection grows without it; the "
-      "paths drawn keep {:.0f} to {:.0f} % and none can be spared; into and out of OR: share lost "
-      "when the component, or every one of the alternatives, is replaced by its mean",
+      "all paths not drawn carrying it already, with a 95 % interval over sequences; negative = "
+      "the projection grows without it; drawn are the fewest paths found that keep {:.0f} to "
+      "{:.0f} %, less those whose effect other tokens put first do not confirm; into and out of "
+      "OR: share lost when the component, or every one of the alternatives, is replaced by its "
+      "mean",
       100.0 * (1.0 - graph_tolerance), 100.0 * (1.0 + graph_tolerance));
   if (wave.onset == 0) return evidence;
   for (const auto& set : report.backups) {
@@ -263,8 +281,10 @@ GraphEvidence build_graph(P0Context& context, std::size_t w, WaveReport& report)
 
   PathGraph paths(context, w);
   paths.prune([&](double done) { context.tell("cutting paths", done); });
+  auto doubtful = drop_unconfirmed(context, w, paths);
   Builder(context, w, report, paths).build(evidence);
   report.graph = check_graph(context, w, paths);
+  report.graph.doubtful = std::move(doubtful);
   report.paths = confirm_paths(context, w, paths);
   return evidence;
 }
@@ -282,7 +302,7 @@ Circuit join_circuits(const std::vector<WaveReport>& reports) {
     for (const auto& node : report.circuit.nodes)
       graph.node(name(node.name), node.kind, node.layer, node.score, node.notes);
     for (const auto& edge : report.circuit.edges)
-      graph.edge(name(edge.from), name(edge.to), edge.score, edge.kind);
+      graph.edge(name(edge.from), name(edge.to), edge.score, edge.kind, edge.interval);
   }
   return joined;
 }

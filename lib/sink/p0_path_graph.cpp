@@ -10,7 +10,6 @@ namespace plumb {
 namespace {
 
 // The coarse search keeps well inside the tolerance, so that the fine one has room to choose.
-constexpr double step_tolerance = 0.01;  // what one cut, or group of cuts, may change
 constexpr double coarse_tolerance = 0.03;
 
 double mean_of(const at::Tensor& values) { return values.mean().item<double>(); }
@@ -18,8 +17,17 @@ double mean_of(const at::Tensor& values) { return values.mean().item<double>(); 
 }  // namespace
 
 PathGraph::PathGraph(P0Context& context, std::size_t w, std::vector<Component> replaced)
+    : PathGraph(context, w, std::move(replaced), P0System(context, context.waves[w].onset)) {}
+
+PathGraph::PathGraph(P0Context& context, std::size_t w, std::vector<Component> replaced,
+                     const FirstTokens& tokens)
+    : PathGraph(context, w, std::move(replaced),
+                P0System(context, context.waves[w].onset, tokens)) {}
+
+PathGraph::PathGraph(P0Context& context, std::size_t w, std::vector<Component> replaced,
+                     P0System system)
     : context_(context),
-      system_(context, context.waves[w].onset),
+      system_(std::move(system)),
       direction_(context.direction[w]),
       components_(components_of_blocks(0, context.waves[w].onset)),
       replaced_(std::move(replaced)),
@@ -107,10 +115,18 @@ at::Tensor PathGraph::complement() {
   return all_but({edges.begin(), edges.end()});
 }
 
-double PathGraph::lost_without(const std::vector<Component>& components) {
+at::Tensor PathGraph::lost_without(const std::vector<Component>& components) {
   const at::Tensor left =
       system_.projection({.replaced = components, .cut = {}, .donor = Ablation::mean}, direction_);
-  return 1.0 - mean_of(left) / whole_;
+  return (clean_ - left) / whole_;
+}
+
+void PathGraph::cut_again(const std::set<Edge>& cut) { accept(cut, evaluate(cut, nullptr, {})); }
+
+void PathGraph::drop(const Edge& edge) {
+  std::set<Edge> cut = cut_;
+  cut.insert(edge);
+  cut_again(cut);
 }
 
 at::Tensor PathGraph::state_without(const std::set<Edge>& edges) {
@@ -178,7 +194,7 @@ void PathGraph::try_cutting(Component reader, const std::vector<Component>& send
   for (const auto sender : senders) cut.emplace(sender, reader);
   Evaluated found = evaluate(cut, nullptr, {});
   const double value = share(found.projection);
-  if (std::abs(value - share(current())) <= step_tolerance &&
+  if (std::abs(value - share(current())) <= claimed_share &&
       std::abs(value - 1.0) <= coarse_tolerance) {
     accept(cut, std::move(found));
     return;

@@ -15,16 +15,27 @@ namespace plumb {
 /// carry.
 constexpr double graph_tolerance = 0.05;
 
+/// What one cut, or group of cuts, of the first search may change of that share; a path is claimed
+/// if it carries as much.
+constexpr double claimed_share = 0.01;
+
 class PathGraph {
  public:
   using Edge = std::pair<Component, Component>;  ///< sender, reader
 
   /// Of a wave's components before its onset; `replaced` ones are so throughout, for all readers.
   PathGraph(P0Context& context, std::size_t wave, std::vector<Component> replaced = {});
+  /// The same for other tokens put first, which must outlive it.
+  PathGraph(P0Context& context, std::size_t wave, std::vector<Component> replaced,
+            const FirstTokens& tokens);
 
   /// Cuts what is not needed, from the read-out backwards, then the weakest edges one by one as
   /// long as the projection stays within `graph_tolerance`, until no single one can be spared.
   void prune(const std::function<void(double)>& progress);
+
+  /// Cuts what the other graph, of the same wave, has cut; cuts one edge more.
+  void cut_as(const PathGraph& other) { cut_again(other.cut_); }
+  void drop(const Edge& edge);
 
   Component read_out() const { return read_out_; }
   /// All paths there are.
@@ -39,10 +50,12 @@ class PathGraph {
   at::Tensor complement();
   at::Tensor only(const std::set<Edge>& edges);
   at::Tensor all_but(const std::set<Edge>& edges);
-  /// The graph's projection over the model's, by sequence.
-  at::Tensor recovered() { return current() / clean_; }
-  /// What the model's projection loses, as a share of it, when components are replaced.
-  double lost_without(const std::vector<Component>& components);
+  /// The graph's projection, by sequence, over the mean of the model's: a sequence whose own is
+  /// near none has no share of its own.
+  at::Tensor recovered() { return current() / whole_; }
+  /// What the model's projection loses, as a share of its mean, when components are replaced, by
+  /// sequence.
+  at::Tensor lost_without(const std::vector<Component>& components);
 
   /// State of position 0 at the onset with the paths of a set cut, [B, 1, d_model].
   at::Tensor state_without(const std::set<Edge>& edges);
@@ -58,6 +71,8 @@ class PathGraph {
     at::Tensor projection = {};
   };
 
+  PathGraph(P0Context& context, std::size_t wave, std::vector<Component> replaced, P0System system);
+  void cut_again(const std::set<Edge>& cut);
   std::vector<Edge> kept(const std::set<Edge>& cut) const;
   Evaluated evaluate(const std::set<Edge>& cut, const Evaluated* known, Component from);
   at::Tensor current();
@@ -84,6 +99,13 @@ class PathGraph {
 
 /// "m1->m2"; the read-out by its own name.
 std::string path_name(const PathGraph& graph, const PathGraph::Edge& edge);
+
+/// Leaves out of the graph, beginning with the weakest, the paths whose effect other tokens do not
+/// confirm: tokens of the causal sequences that stand first in none of them are put first, and a
+/// path's effect there has to reach `claimed_share` with the sign that it has in the sequences,
+/// both intervals leaving out zero; that of the other tokens is corrected for the number of paths.
+std::vector<DoubtfulPath> drop_unconfirmed(P0Context& context, std::size_t wave, PathGraph& graph,
+                                           const std::vector<Component>& replaced = {});
 
 /// Faithfulness and completeness of the pruned graph, against random graphs of its size.
 GraphCheck check_graph(P0Context& context, std::size_t wave, PathGraph& graph);

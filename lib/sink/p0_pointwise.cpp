@@ -7,7 +7,20 @@
 namespace plumb {
 
 P0System::P0System(P0Context& context, int depth)
-    : context_(context), depth_(depth), components_(components_of_blocks(0, depth)) {}
+    : context_(context),
+      values_(context.values),
+      ids_(context.inputs.tokens.ids.narrow(1, 0, 1)),
+      input_(context.stream(0).narrow(1, 0, 1)),
+      depth_(depth),
+      components_(components_of_blocks(0, depth)) {}
+
+P0System::P0System(P0Context& context, int depth, const FirstTokens& tokens)
+    : context_(context),
+      values_(tokens.values),
+      ids_(tokens.ids),
+      input_(tokens.input),
+      depth_(depth),
+      components_(components_of_blocks(0, depth)) {}
 
 // One component as a function of the stream it reads, [B, 1, d_model] to the same.
 at::Tensor P0System::apply(Component component, const at::Tensor& input) {
@@ -17,14 +30,13 @@ at::Tensor P0System::apply(Component component, const at::Tensor& input) {
   if (component.mlp) {
     plan.interventions.push_back({.site = {Part::mlp_in, component.layer}, .edit = Put{input}});
   }
-  const Run run =
-      plumb::run(context_.model, Tokens{.ids = context_.inputs.tokens.ids.narrow(1, 0, 1)}, plan);
+  const Run run = plumb::run(context_.model, Tokens{.ids = ids_}, plan);
   context_.evaluations += run.evaluations;
   return run.cache.at(output_site(component));
 }
 
 at::Tensor P0System::donor(Component component, Ablation ablation) const {
-  const auto& value = context_.values.at(component);
+  const auto& value = values_.at(component);
   switch (ablation) {
     case Ablation::zero: return at::zeros_like(value.own);
     case Ablation::mean: return value.mean;
@@ -57,7 +69,7 @@ std::map<Component, at::Tensor> P0System::writes(const Cuts& cuts) {
           present, [&](const auto& entry) { return cuts.cut(entry.first, component); });
     }
     // Nothing was changed yet, so the recorded value stands.
-    present[component] = clean_so_far ? context_.values.at(component).own
+    present[component] = clean_so_far ? values_.at(component).own
                                       : apply(component, sum_for(component, present, cuts));
   }
   return present;
@@ -66,7 +78,7 @@ std::map<Component, at::Tensor> P0System::writes(const Cuts& cuts) {
 // What a reader gets: the input and every write before it, or what stands in for it.
 at::Tensor P0System::sum_for(Component reader, const std::map<Component, at::Tensor>& present,
                              const Cuts& cuts) const {
-  at::Tensor sum = context_.stream(0).narrow(1, 0, 1);
+  at::Tensor sum = input_;
   for (const auto& [sender, value] : present) {
     if (!(sender < reader)) break;
     sum = sum + (cuts.cut && cuts.cut(sender, reader) ? donor(sender, cuts.donor) : value);

@@ -12,10 +12,19 @@
 
 namespace plumb {
 
-/// Evaluates the residual graph of position 0 over the causal sequences.
+/// Tokens at position 0 and what is there of them, one row each.
+struct FirstTokens {
+  at::Tensor ids = {};                               ///< [N, 1]
+  at::Tensor input = {};                             ///< [N, 1, d_model] entering block 0
+  std::map<Component, ComponentValues> values = {};  ///< at least `own` and `mean`
+};
+
+/// Evaluates the residual graph of position 0 over the causal sequences, or over other tokens put
+/// first, which must outlive it.
 class P0System {
  public:
   P0System(P0Context& context, int depth);
+  P0System(P0Context& context, int depth, const FirstTokens& tokens);
 
   /// What a reader gets from a sender: the sender's present value, or something else.
   struct Cuts {
@@ -51,6 +60,9 @@ class P0System {
                      const Cuts& cuts) const;
 
   P0Context& context_;
+  const std::map<Component, ComponentValues>& values_;
+  at::Tensor ids_;
+  at::Tensor input_;
   int depth_;
   std::vector<Component> components_;
 };

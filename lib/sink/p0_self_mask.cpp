@@ -9,8 +9,9 @@ namespace plumb {
 
 namespace {
 
-constexpr double spiking_needed =
-    0.9;                        // share of sequences in which the masked position must spike
+// Of the share of sequences in which position 0 spikes, what the masked position must reach: it
+// holds other tokens, and can do no better than they do where they stand first.
+constexpr double spiking_needed = 0.9;
 constexpr int layers_read = 2;  // layers of the wave that a search run reads
 
 std::vector<Intervention> only_self(const std::vector<int>& layers, std::int64_t position) {
@@ -30,13 +31,13 @@ SelfMask try_mask(P0Context& context, std::size_t w, const std::vector<int>& lay
   const Outcome outcome = context.intervene(only_self(layers, k), until);
   const Effect effect = context.read(w, outcome, k, "", "self-mask", "k");
   SelfMask mask{.layers = layers, .sink = effect.value, .norm = effect.norm};
-  mask.spiking = outcome.onset_norm[w]
-                     .select(1, k)
-                     .gt(context.spike_norm[w])
-                     .to(at::kDouble)
-                     .mean()
-                     .item<double>();
-  mask.sufficient = (mask.spiking >= spiking_needed || !context.spikes(w)) &&
+  const auto spiking = [&](const Outcome& run, std::int64_t position) {
+    const at::Tensor norms = run.onset_norm[w].select(1, position);
+    return norms.gt(context.spike_norm[w]).to(at::kDouble).mean().item<double>();
+  };
+  mask.spiking = spiking(outcome, k);
+  const double needed = spiking_needed * spiking(context.clean, 0);
+  mask.sufficient = (mask.spiking >= needed || !context.spikes(w)) &&
                     mask.sink.mean >= context.options.sufficient * clean_sink;
   return mask;
 }

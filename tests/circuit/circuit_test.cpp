@@ -49,6 +49,8 @@ TEST(Circuit, RefusesWhatIsNoCircuit) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   expect_refused([&](Circuit& c) { c.nodes[1].score = nan; }, "not finite");
   expect_refused([&](Circuit& c) { c.edges[1].score = 1 / 0.0; }, "not finite");
+  expect_refused([&](Circuit& c) { c.edges[1].interval = ScoreInterval{nan, 1.0}; }, "interval");
+  expect_refused([&](Circuit& c) { c.edges[1].interval = ScoreInterval{0.2, 0.1}; }, "interval");
 }
 
 TEST(Circuit, RefusesEdgesAgainstTheForwardPass) {

@@ -39,6 +39,10 @@ void expect_equal(const Circuit& a, const Circuit& b) {
     EXPECT_EQ(a.edges[i].to, b.edges[i].to);
     EXPECT_EQ(a.edges[i].score, b.edges[i].score);
     EXPECT_EQ(a.edges[i].kind, b.edges[i].kind);
+    ASSERT_EQ(a.edges[i].interval.has_value(), b.edges[i].interval.has_value());
+    if (!a.edges[i].interval) continue;
+    EXPECT_EQ(a.edges[i].interval->low, b.edges[i].interval->low);
+    EXPECT_EQ(a.edges[i].interval->high, b.edges[i].interval->high);
   }
 }
 
@@ -59,7 +63,15 @@ TEST(CircuitJson, ReadsTheStablePartAlone) {
   EXPECT_EQ(circuit.edges.at(0).score, -1.5);
 }
 
+std::string with_interval(const std::string& interval) {
+  return R"({"nodes": [{"name": "input", "kind": "input", "layer": -1, "score": 0},
+                       {"name": "logits", "kind": "logits", "layer": 2, "score": 1}],
+             "edges": [{"from": "input", "to": "logits", "score": 0.1, "interval": )" +
+         interval + "}]}";
+}
+
 TEST(CircuitJson, RefusesAnythingElse) {
+  EXPECT_EQ(circuit_from_json(with_interval("[0.1, 0.25]")).edges.at(0).interval->high, 0.25);
   const std::string node = R"({"name": "input", "kind": "input", "layer": -1, "score": 0})";
   const std::string cases[] = {
       "",
@@ -80,6 +92,12 @@ TEST(CircuitJson, RefusesAnythingElse) {
       R"({"nodes": [{"name": "a", "kind": "mlp", "layer": 1, "score": 0, "notes": {"a": 1}}], "edges": []})",
       R"({"nodes": [], "edges": [{"from": "a", "to": "b", "score": 1}]})",
       "{\"nodes\": [" + node + "," + node + "], \"edges\": []}",
+      with_interval("[0.1]"),
+      with_interval("[0.1, 0.2, 0.3]"),
+      with_interval("[0.2, 0.1]"),
+      with_interval("[0.1, \"0.2\"]"),
+      with_interval("[0.1, 1e999]"),
+      with_interval("0.1"),
       std::string(100'000, '['),
       "{\"nodes\": [\"\xff\"], \"edges\": []}"};
   for (const std::string& json : cases) {
@@ -115,10 +133,12 @@ TEST(CircuitJson, SurvivesDamage) {
 TEST(CircuitDot, SaysEverythingOnceAndDeterministically) {
   const std::string dot = to_dot(test::sample_circuit());
   EXPECT_EQ(dot, to_dot(test::sample_circuit()));
-  for (const char* part : {"\"m2.n90@0\" -> \"m2@0\"", "plumb_score=\"0.30000000000000004\"",
-                           "plumb_score=\"1e-300\"", "style=dashed", "style=dotted", "plumb legend",
-                           "rank=same", "label=\"a \\\"small\\\" circuit &amp; its <drain>\"",
-                           "\"plumb_note_path\"=\"C:\\\\x \\\"y\\\"\n水\"", "layer 8"}) {
+  for (const char* part :
+       {"\"m2.n90@0\" -> \"m2@0\"", "plumb_score=\"0.30000000000000004\"", "plumb_score=\"1e-300\"",
+        "style=dashed", "style=dotted", "plumb legend", "plumb_low=\"0.30000000000000004\"",
+        "plumb_high=\"0.3333333333333333\"", "score 0.31 [0.3, 0.333333]", "rank=same",
+        "label=\"a \\\"small\\\" circuit &amp; its <drain>\"",
+        "\"plumb_note_path\"=\"C:\\\\x \\\"y\\\"\n水\"", "layer 8"}) {
     EXPECT_NE(dot.find(part), std::string::npos) << part << "\n" << dot;
   }
 }

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <vector>
 
+#include "experiment/bootstrap.h"
 #include "plumb/run.h"
 #include "support/toy_model.h"
 
@@ -65,6 +67,21 @@ TEST(Bootstrap, CoversTheMeanOfANormalSample) {
   EXPECT_NEAR(estimate.high, half, 0.1 * half);
   EXPECT_EQ(bootstrap(values, 3).low, estimate.low);
   EXPECT_TRUE(std::isnan(bootstrap(std::vector<double>{}).mean));
+}
+
+TEST(Bootstrap, WidensWithTheNumberOfIntervalsThatHoldTogether) {
+  const at::Tensor sample = at::linspace(-1.0, 1.0, 101, at::kDouble);
+  const std::vector<double> values(sample.data_ptr<double>(), sample.data_ptr<double>() + 101);
+  const Estimate usual = bootstrap(values, 3);
+  EXPECT_EQ(bootstrap_at(0.025, values, 3).low, usual.low);
+  EXPECT_EQ(bootstrap_at(0.025, values, 3).high, usual.high);
+  // Of ten that hold together: the 0.9975 quantile of the normal distribution. A tenth of the
+  // width is room for the ten resamples beyond a bound.
+  const Estimate together = bootstrap_at(0.0025, values, 3);
+  const double half = 2.807 * sample.std().item<double>() / std::sqrt(101.0);
+  EXPECT_NEAR(together.low, -half, 0.1 * half);
+  EXPECT_NEAR(together.high, half, 0.1 * half);
+  EXPECT_EQ(together.mean, usual.mean);
 }
 
 }  // namespace

@@ -242,7 +242,8 @@ def circuits():
                   {"name": "m0@0", "kind": "mlp", "layer": 0, "score": 0.5, "notes": {"a": "b"}},
                   {"name": "sink[1-3]", "kind": "sink", "layer": 1, "score": 0.25}],
         "edges": [{"from": "input@0", "to": "m0@0", "score": 0.1, "kind": "or"},
-                  {"from": "m0@0", "to": "sink[1-3]", "score": -0.1, "kind": ""}]})
+                  {"from": "m0@0", "to": "sink[1-3]", "score": -0.1, "kind": "",
+                   "interval": [-0.2, -1e-3]}]})
 
     cfg = {"n_layers": 1, "n_heads": 2, "parallel_attn_mlp": False, "d_model": 8}
     nodes = {name: {"in_graph": True} for name in ("input", "a0.h0", "a0.h1", "m0", "logits")}
@@ -288,7 +289,7 @@ def circuits():
   graph [plumb_title="a \\"t\\"" plumb_convention="c"];
   "input@0" [plumb_kind="input" plumb_layer=-1 plumb_score="0"];
   "sink[1-3]" [plumb_kind="sink" plumb_layer=1 plumb_score="0.25" "plumb_note_a"="b"];
-  "input@0" -> "sink[1-3]" [style=dotted plumb_kind="or" plumb_score="0.1"];
+  "input@0" -> "sink[1-3]" [plumb_kind="or" plumb_score="0.1" plumb_low="-1e-3" plumb_high="0.2"];
 }
 """)
 

@@ -122,11 +122,17 @@ P0Report p0_report() {
                   .high = 0.8,
                   .holds = Holds::yes},
                  {.level = "L9", .name = "general", .claim = "one model"}};
+  wave.graph.doubtful = {
+      {.name = "m0->m1", .score = {0.03, 0.01, 0.05}, .elsewhere = {0.004, -0.01, 0.02}}};
   found.waves = {wave};
   found.circuit.convention = "share of the projection";
   found.circuit.nodes = {{.name = "input@0", .kind = "input"},
                          {.name = "sink[1-2]", .kind = "sink", .layer = 1, .score = 1.0}};
-  found.circuit.edges = {{.from = "input@0", .to = "sink[1-2]", .score = 0.5, .kind = "or"}};
+  found.circuit.edges = {{.from = "input@0",
+                          .to = "sink[1-2]",
+                          .score = 0.5,
+                          .kind = "or",
+                          .interval = ScoreInterval{0.25, 0.75}}};
   return found;
 }
 
@@ -185,6 +191,8 @@ TEST(P0Document, HoldsTheStableKeys) {
   EXPECT_TRUE(wave.at("knockouts").at(0).at("loss_change").is_null());
   EXPECT_EQ(wave.at("sets").at(0).at("loss_change").at("mean"), 0.865);
   EXPECT_EQ(json.at("circuit").at("edges").at(0).at("kind"), "or");
+  EXPECT_EQ(json.at("circuit").at("edges").at(0).at("interval").at(1), 0.75);
+  EXPECT_EQ(wave.at("graph").at("doubtful").at(0).at("path"), "m0->m1");
 }
 
 TEST(P0Text, SaysTheVerdictInASentenceAndFitsThePage) {
@@ -250,6 +258,10 @@ TEST(P0Archive, HoldsWhatWasFoundWithItsAxes) {
   EXPECT_EQ(archive.strings("/p0/wave1/ladder/holds"),
             (std::vector<std::string>{"yes", "untested"}));
   EXPECT_EQ(archive.strings("/circuit/edges/to"), (std::vector<std::string>{"sink[1-2]"}));
+  EXPECT_EQ(archive.tensor("/circuit/edges/low")[0].item<double>(), 0.25);
+  EXPECT_EQ(archive.tensor("/circuit/edges/high")[0].item<double>(), 0.75);
+  EXPECT_EQ(archive.strings("/p0/wave1/graph/doubtful/name"), (std::vector<std::string>{"m0->m1"}));
+  EXPECT_EQ(archive.tensor("/p0/wave1/graph/doubtful/elsewhere")[0][1].item<double>(), -0.01);
 }
 
 int count_of(const std::string& text, const std::string& part) {

@@ -157,12 +157,13 @@ P0Report page_report(int layers, int heads, const std::string& text) {
       {.name = "m1@0", .kind = "mlp", .layer = 1, .score = 0.5},
       {.name = "sink[2-3]", .kind = "sink", .layer = 2, .score = 1.0},
       {.name = "m3@0", .kind = "mlp", .layer = 3, .score = -0.5}};
-  found.circuit.edges = {{.from = "input@0", .to = "a0@0", .score = 0.2},
-                         {.from = "input@0", .to = "m1@0", .score = -0.1},
-                         {.from = "a0@0", .to = "m0@0", .score = 0.7},
-                         {.from = "m0@0", .to = "sink[2-3]", .score = 0.4, .kind = "or"},
-                         {.from = "m1@0", .to = "sink[2-3]", .score = 0.5, .kind = "or"},
-                         {.from = "m3@0", .to = "sink[2-3]", .score = -0.5, .kind = "eraser"}};
+  found.circuit.edges = {
+      {.from = "input@0", .to = "a0@0", .score = 0.2},
+      {.from = "input@0", .to = "m1@0", .score = -0.1},
+      {.from = "a0@0", .to = "m0@0", .score = 0.7, .interval = ScoreInterval{0.65, 0.75}},
+      {.from = "m0@0", .to = "sink[2-3]", .score = 0.4, .kind = "or"},
+      {.from = "m1@0", .to = "sink[2-3]", .score = 0.5, .kind = "or"},
+      {.from = "m3@0", .to = "sink[2-3]", .score = -0.5, .kind = "eraser"}};
   return found;
 }
 

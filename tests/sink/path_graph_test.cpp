@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "plumb/p0.h"
@@ -73,6 +74,13 @@ TEST_P(PathGraphOfPlanted, IsTheWiredPathsAndNoOthers) {
   const WaveReport& wave = report.waves.front();
   EXPECT_EQ(raising(wave.circuit),
             std::set<std::string>(planted.circuit_edges.begin(), planted.circuit_edges.end()));
+  for (const auto& edge : wave.circuit.edges) {
+    if (edge.from == "input@0" || edge.from.find(".n") != std::string::npos) continue;
+    ASSERT_TRUE(edge.interval) << edge.from << " -> " << edge.to;
+    EXPECT_LE(edge.interval->low, edge.score);
+    EXPECT_GE(edge.interval->high, edge.score);
+    EXPECT_GT(edge.interval->low * edge.interval->high, 0.0) << edge.from << " -> " << edge.to;
+  }
   const GraphCheck& graph = wave.graph;
   EXPECT_LT(graph.edges, graph.candidates);
   EXPECT_NEAR(graph.faithfulness.mean, 1.0, graph_tolerance);
@@ -132,10 +140,69 @@ TEST(PathGraph, CallsTheEraserAloneAnEraser) {
   const P0Report report = locate(planted);
   ASSERT_EQ(report.waves.size(), 2U);
   ASSERT_EQ(planted.erasers.size(), 1U);
+  // The second wave reads the first: nothing else would write it.
+  EXPECT_TRUE(report.waves.back().alternatives.empty());
+  EXPECT_TRUE(of_kind(report.waves.back().circuit, "or").empty());
   const auto found = erasing(report.waves.front().circuit);
   ASSERT_EQ(found.size(), 1U);
   EXPECT_EQ(found.front().from, planted.erasers.front());
   EXPECT_LT(found.front().score, -0.1);
+}
+
+// Of all paths inside position 0, none cut, those are left that carry something for any token.
+TEST(PathGraph, LeavesOutWhatOtherTokensDoNotConfirm) {
+  const Planted planted = plant({.seed = 3, .write = 2});
+  std::vector<std::set<std::string>> left;
+  for (const int threads : {1, 2}) {
+    const Model model = to_model(planted, {.threads = threads});
+    const Inputs inputs =
+        make_inputs(test::as_lists(plant_tokens(planted, 5, sequences, 32)), 32, {}, "tokens");
+    const P0Options options{.causal_sequences = sequences, .causal_length = 32};
+    const SinkSurvey survey = survey_sink(model, inputs);
+    ASSERT_FALSE(survey.waves.empty());
+    const Progress quiet;
+    P0Context context(model, inputs, options, survey.waves, survey, quiet);
+    PathGraph graph(context, 0);
+    const std::size_t all = graph.kept().size();
+    ASSERT_EQ(all, graph.candidates().size());
+    const auto doubtful = drop_unconfirmed(context, 0, graph);
+    const auto kept = graph.kept();
+    EXPECT_LE(kept.size() + doubtful.size(), all);
+    std::set<std::string> names;
+    std::set<std::string> raising;
+    const at::Tensor here = graph.alone();
+    for (const auto& edge : kept) {
+      const Estimate lost = bootstrap(here - graph.without(edge), options.seed);
+      EXPECT_GT(lost.low * lost.high, 0.0) << path_name(graph, edge);
+      names.insert(path_name(graph, edge));
+      if (lost.mean > 0.0) raising.insert(path_name(graph, edge));
+    }
+    EXPECT_EQ(raising,
+              std::set<std::string>(planted.circuit_edges.begin(), planted.circuit_edges.end()));
+    for (const auto& path : doubtful) {
+      EXPECT_FALSE(names.contains(path.name)) << path.name;
+      EXPECT_LT(std::abs(path.elsewhere.mean), graph_tolerance) << path.name;
+    }
+    left.push_back(names);
+  }
+  EXPECT_EQ(left.front(), left.back());
+}
+
+// Where BOS stands first in every sequence no other token can confirm anything.
+TEST(PathGraph, ConfirmsByTheSequencesAloneWhereBosStandsFirst) {
+  const Planted planted = plant({.seed = 3, .bos_too = true});
+  const Model model = to_model(planted);
+  const Inputs inputs = make_inputs(test::as_lists(plant_tokens(planted, 5, sequences, 32)), 32,
+                                    planted.bos, "tokens");
+  const P0Options options{.causal_sequences = sequences, .causal_length = 32};
+  const SinkSurvey survey = survey_sink(model, inputs);
+  ASSERT_FALSE(survey.waves.empty());
+  const Progress quiet;
+  P0Context context(model, inputs, options, survey.waves, survey, quiet);
+  PathGraph graph(context, 0);
+  for (const auto& path : drop_unconfirmed(context, 0, graph))
+    EXPECT_LT(std::abs(path.score.mean), graph_tolerance) << path.name;
+  EXPECT_FALSE(graph.kept().empty());
 }
 
 TEST(PathGraph, GivesTheSameFromAnEarlierEvaluationAsAfresh) {

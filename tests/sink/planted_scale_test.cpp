@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <tuple>
 
 #include "support/planted_p0.h"
@@ -14,9 +13,6 @@ namespace plumb::test {
 namespace {
 
 constexpr double rounding = 1e-4;  // of float32 writes against float64 ones, over the largest
-
-// A drawn edge that carries less can be the doing of the few tokens that stand first in a trial.
-constexpr double sampled = 0.1;
 
 // Seeds of shallow models: some 40 CPU seconds for all kinds.
 class PlantedKind : public testing::TestWithParam<std::tuple<std::string, int>> {};
@@ -31,12 +27,8 @@ TEST_P(PlantedKind, IsReadRight) {
   const TrialScore score = score_trial(planted, locate_trial(planted));
   EXPECT_TRUE(score.verdict_right);
   EXPECT_EQ(score.missed, std::vector<std::string>{});
+  EXPECT_EQ(score.made_up, std::vector<std::string>{});
   EXPECT_EQ(score.false_waves, 0);
-  for (const auto& found : score.unwired) {
-    if (found.ruling != Ruling::made_up) continue;
-    EXPECT_FALSE(found.node) << found.what;
-    EXPECT_LT(std::abs(found.claimed), sampled) << found.what;
-  }
 }
 
 // The judge of what nobody wired: its arithmetic is the model's, it confirms what was planted and
@@ -51,6 +43,8 @@ TEST(PlantedJudge, ConfirmsWhatWasPlantedAndNothingElse) {
     const P0Report report = locate_trial(planted);
     ASSERT_EQ(report.waves.size(), 1U);
     const WaveReport& wave = report.waves.front();
+    EXPECT_TRUE(at::equal(system.alone(system.ids().select(1, 0), 0, wave.wave.onset),
+                          system.state(wave.wave.onset)));
     const Place detects = 2 * planted.options.detect + 1;
     const Place writes = 2 * planted.options.write + 1;
     const Place sink = 2 * wave.wave.onset;

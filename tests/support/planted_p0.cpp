@@ -13,7 +13,7 @@ namespace plumb::test {
 
 namespace {
 
-constexpr std::int64_t sequences = 32;
+constexpr std::int64_t sequences = 128;
 constexpr std::uint64_t unseen = 1U << 20;  // seeds of tokens no trial draws from
 
 Site site_of(Place place) { return {place % 2 == 0 ? Part::attn_out : Part::mlp_out, place / 2}; }
@@ -60,10 +60,7 @@ PlantedP0::PlantedP0(const Planted& planted, const Model& model, std::int64_t le
                            }});
   }
   const Run run = plumb::run(model, Tokens{.ids = ids_}, plan);
-  const at::Tensor first = ids_.select(1, 0);
-  input_ = weight(Weight::embed, 0).index_select(0, first);
-  if (planted.config.positions == Positions::learned)
-    input_ = input_ + weight(Weight::pos_embed, 0).select(0, 0);
+  input_ = embedded(ids_.select(1, 0), 0);
   at::Tensor x = input_;
   double largest = 0.0;
   for (Place place = 0; place < places; ++place) {
@@ -85,6 +82,18 @@ at::Tensor PlantedP0::normed(const at::Tensor& x, Weight gain, int layer) const 
   const at::Tensor centred = planted_.config.norm == Norm::layer ? x - x.mean(-1, true) : x;
   const at::Tensor square = centred.square().mean(-1, true) + planted_.config.norm_eps;
   return centred / square.sqrt() * weight(gain, layer);
+}
+
+at::Tensor PlantedP0::embedded(const at::Tensor& tokens, std::int64_t position) const {
+  const at::Tensor rows = weight(Weight::embed, 0).index_select(0, tokens);
+  if (planted_.config.positions != Positions::learned) return rows;
+  return rows + weight(Weight::pos_embed, 0).select(0, position);
+}
+
+at::Tensor PlantedP0::alone(const at::Tensor& tokens, std::int64_t position, int depth) const {
+  at::Tensor x = embedded(tokens, position);
+  for (Place place = 0; place < 2 * depth; ++place) x = x + write(place, x);
+  return x;
 }
 
 at::Tensor PlantedP0::write(Place place, const at::Tensor& x) const {

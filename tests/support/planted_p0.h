@@ -41,6 +41,10 @@ class PlantedP0 {
   at::Tensor state(int depth, const Cut& cut = {}, const std::vector<Place>& replaced = {},
                    bool zero = false) const;
 
+  /// State entering block `depth` of tokens [n] that see themselves alone at a position,
+  /// [n, d_model].
+  at::Tensor alone(const at::Tensor& tokens, std::int64_t position, int depth) const;
+
   /// Largest deviation of the components' writes from those that the model's run recorded, over the
   /// largest write.
   double apart() const { return apart_; }
@@ -48,6 +52,7 @@ class PlantedP0 {
   const at::Tensor& ids() const { return ids_; }  ///< [B, length]
 
  private:
+  at::Tensor embedded(const at::Tensor& tokens, std::int64_t position) const;
   at::Tensor write(Place place, const at::Tensor& x) const;
   at::Tensor weight(Weight weight, int layer) const;
   at::Tensor normed(const at::Tensor& x, Weight gain, int layer) const;

@@ -1,5 +1,6 @@
 #include "support/planted_score.h"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,8 +16,12 @@ namespace {
 
 // What the search promises: a drawn edge changes the projection by at least this share, and an
 // upstream component the sink or the norm by at least that.
-constexpr double edge_share = 0.02;
+constexpr double edge_share = 0.01;
 constexpr double needed_share = 0.3;
+
+// The ladder's L5: of the share of sequences in which position 0 spikes, what the masked position
+// has to reach.
+constexpr double spiking_needed = 0.9;
 
 bool has(const std::set<std::string>& names, const std::string& name) {
   return names.contains(name);
@@ -98,6 +103,17 @@ class Judge {
 
   bool vocabulary_falls_short(const WaveReport& wave, double share) {
     return drawing_share(planted_, model(), system().ids(), wave.wave) < share;
+  }
+
+  // Whether the tokens that stand at the masked position spike too rarely when they see themselves
+  // alone, as position 0 does. There is no such reason where position 0 has no spike.
+  bool masked_falls_short(const WaveReport& wave) {
+    const at::Tensor ids = trial_tokens(planted_).narrow(0, 0, trial_sequences);
+    const auto spiking = [&](std::int64_t position) {
+      const at::Tensor state = system().alone(ids.select(1, position), position, wave.wave.onset);
+      return state.norm(2, -1).gt(wave.spike_norm).to(at::kDouble).mean().item<double>();
+    };
+    return spiking(trial_masked_position) < spiking_needed * spiking(0);
   }
 
  private:
@@ -223,6 +239,8 @@ void score_rungs(const P0Report& report, Judge& judge, TrialScore& score) {
         ++score.rungs_held;
       } else if (rung.level == "L2" &&
                  judge.vocabulary_falls_short(wave, report.options.vocabulary)) {
+        ++score.rungs_rightly_refused;
+      } else if (rung.level == "L5" && judge.masked_falls_short(wave)) {
         ++score.rungs_rightly_refused;
       } else {
         score.missed.push_back(fmt::format("{} of wave {}-{} {}: {:.3f}", rung.level,
