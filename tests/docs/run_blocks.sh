@@ -5,7 +5,8 @@
 # that has `data` and the program on its path. In place of a model that a reader brings or fetches stands a
 # small one (make_model.sh; or PLUMB_DOCS_MODEL=PATH). A block that fails, or a page without blocks, fails the test.
 #
-# A comment before a block, which no reader sees, says what is particular about it:
+# Blocks that run a script of tests/acceptance, tests/bench or tests/golden need Python environments of gigabytes, and are
+# skipped. A comment before a block, which no reader sees, says what is particular about it:
 #   <!-- test: skip: REASON -->       it is not run, and the reason is printed
 #   <!-- test: first: COMMAND -->     this is run before it: what earlier work of the reader left there
 #   <!-- test: change: SED -->        it is run after this change (sed -E): a smaller size, a block that the small model has
@@ -77,6 +78,11 @@ for page in "$@"; do
     change=''
     [ ! -f "$block.change" ] || change=$(cat "$block.change")
     { echo 'set -euo pipefail'; [ ! -f "$block.first" ] || as_here <"$block.first"; as_here <"$block.sh" | sed -E "$change"; } >"$block.run"
+    if grep -qE 'tests/(acceptance|bench|golden)/' "$block.sh"; then
+      echo "skipped  $at: it needs the reference libraries"
+      skipped=$((skipped + 1))
+      continue
+    fi
     began=$SECONDS
     (cd "$place" && timeout "$limit" bash "$block.run") >"$block.out" 2>&1
     code=$?
