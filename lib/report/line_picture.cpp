@@ -59,6 +59,10 @@ Range range_of(const Panel& panel) {
   return {low >= 0 && low < high / 3 ? 0.0 : low - margin, high + margin};
 }
 
+bool same_names(const Panel& a, const Panel& b) {
+  return std::ranges::equal(a.lines, b.lines, {}, &Line::name, &Line::name);
+}
+
 class Picture {
  public:
   /// `steps`: those of all lines, ascending.
@@ -71,7 +75,8 @@ class Picture {
     width_ = left + plot + std::max(legend, 31 + letter * static_cast<double>(longest_name));
   }
 
-  void add(const Panel& panel) {
+  /// The legend may go on beside so many panels; beside 0 there is none.
+  void add(const Panel& panel, int legend_panels) {
     const Range range = range_of(panel);
     const double ground = top + panels_ * (panel_height + gap) + panel_height;
     ++panels_;
@@ -96,7 +101,12 @@ class Picture {
       text(left - 6, y(value) + 4, "end", format_number(value), false);
     for (const double step : {first_, halfway(), last_})
       text(x(step), ground + 15, "middle", fmt::format("{:.0f}", step), false);
-    for (std::size_t i = 0; i < panel.lines.size(); ++i) draw(panel.lines[i], i, y, ground);
+    const double end = ground + (legend_panels - 1) * (panel_height + gap) + 4;
+    for (std::size_t i = 0; i < panel.lines.size(); ++i) {
+      draw(panel.lines[i], i, y);
+      const double at_y = ground - panel_height + 12 + 13 * static_cast<double>(i);
+      if (legend_panels > 0 && at_y <= end) name(panel.lines[i].name, i, at_y);
+    }
   }
 
   std::string svg() const {
@@ -130,10 +140,20 @@ class Picture {
                          at_y, anchor, bold ? " font-weight=\"bold\"" : "", escaped(words));
   }
 
+  static const char* dashes_of(std::size_t index) {
+    return index < colours.size() ? "" : " stroke-dasharray=\"5 3\"";
+  }
+
+  void name(const std::string& words, std::size_t index, double at_y) {
+    body_ +=
+        fmt::format("<path d=\"M{:.1f} {:.1f}h14\" stroke=\"{}\" stroke-width=\"2\"{}/>\n",
+                    left + plot + 12, at_y - 4, colours[index % colours.size()], dashes_of(index));
+    text(left + plot + 31, at_y, "start", words, false);
+  }
+
   template <typename Y>
-  void draw(const Line& line, std::size_t index, const Y& y, double ground) {
+  void draw(const Line& line, std::size_t index, const Y& y) {
     const char* colour = colours[index % colours.size()];
-    const char* dashes = index < colours.size() ? "" : " stroke-dasharray=\"5 3\"";
     std::string path;
     bool pen_down = false;
     for (std::size_t i = 0; i < line.values.size(); ++i) {
@@ -148,12 +168,7 @@ class Picture {
       pen_down = true;
     }
     body_ += fmt::format("<path d=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.4\"{}/>\n",
-                         path, colour, dashes);
-    const double at_y = ground - panel_height + 12 + 13 * static_cast<double>(index);
-    if (at_y > ground + 4) return;
-    body_ += fmt::format("<path d=\"M{:.1f} {:.1f}h14\" stroke=\"{}\" stroke-width=\"2\"{}/>\n",
-                         left + plot + 12, at_y - 4, colour, dashes);
-    text(left + plot + 31, at_y, "start", line.name, false);
+                         path, colour, dashes_of(index));
   }
 
   double width_ = 0;
@@ -177,7 +192,16 @@ std::string line_picture(const std::vector<Panel>& panels) {
   }
   if (steps.empty()) return {};
   Picture picture({steps.begin(), steps.end()}, longest);
-  for (const Panel& panel : panels) picture.add(panel);
+  for (std::size_t i = 0; i < panels.size(); ++i) {
+    // Panels of the same lines have one legend.
+    if (i > 0 && same_names(panels[i - 1], panels[i])) {
+      picture.add(panels[i], 0);
+      continue;
+    }
+    int alike = 1;
+    for (std::size_t j = i + 1; j < panels.size() && same_names(panels[i], panels[j]); ++j) ++alike;
+    picture.add(panels[i], alike);
+  }
   return picture.svg();
 }
 

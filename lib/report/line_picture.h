@@ -21,8 +21,9 @@ struct Panel {
   const ChangePoint* change = nullptr;  ///< a dashed line and a band, where found
 };
 
-/// An SVG picture. The axis of steps is logarithmic where most of them come early. Legends are as
-/// long as a panel is high. Empty if there is nothing to draw.
+/// An SVG picture. The axis of steps is logarithmic where most of them come early. Panels of
+/// the same lines one below another share a legend, which is as long as they are high. Empty if
+/// there is nothing to draw.
 std::string line_picture(const std::vector<Panel>& panels);
 
 }  // namespace plumb::report

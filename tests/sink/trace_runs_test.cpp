@@ -196,6 +196,12 @@ TEST(TracedRuns, AreDrawnWithALineEach) {
   most.values = {{5, 0.4}, {4, 0.9}};
   EXPECT_EQ(trace_runs_svg({most, b}, {"loss", "head.*"}), picture);
   EXPECT_THROW(trace_runs_svg({a, b}, {"heat"}), Error);
+  // Panels of the same runs share a legend, beside all of them.
+  std::vector<TracedRun> many;
+  for (int r = 0; r < 20; ++r) many.push_back(run_of("run " + std::to_string(r), {1, 2}, {0, 0}));
+  const std::string crowded = trace_runs_svg(many, {"loss", "sink_max"});
+  EXPECT_EQ(count(crowded, ">run "), 20);
+  EXPECT_EQ(count(trace_runs_svg(many, {"loss"}), ">run "), 11);  // what one panel has room for
 }
 
 }  // namespace
