@@ -90,6 +90,8 @@ struct Effect {
   double rival_share = 0;           ///< share of sequences in which another position spikes
   std::string outcome = {};         ///< "kept", "weakened", "removed", "moved to t = 1"
   std::optional<Estimate> loss_change = {};  ///< nats per token; absent where the run stopped early
+  std::int64_t sequences = 0;  ///< that it was read on; of fewer than all, `value` and `norm` are
+                               ///< the clean run's of all plus the difference in these
 };
 
 struct SelfMask {

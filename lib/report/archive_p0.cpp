@@ -135,6 +135,10 @@ void put_effects(ArchiveWriter& file, const std::string& group, const std::vecto
         return e.loss_change.value_or(Estimate{none, none, none});
       },
       "nats per predicted token", "edited minus clean; NaN where it was not measured");
+  table.whole(
+      "sequences", [](const Effect& e) { return e.sequences; }, "sequences",
+      "that it was read on; of fewer than all, value and norm are the clean run's of all plus the "
+      "difference in these");
   table.profiles(
       "sink_by_layer", [](const Effect& e) -> const Numbers& { return e.sink; },
       "share of attention", "to position 0; NaN where the layer was not run");

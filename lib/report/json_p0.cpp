@@ -43,6 +43,7 @@ Json effect_json(const Effect& effect) {
   json["rival_share"] = effect.rival_share;
   json["outcome"] = effect.outcome;
   json["loss_change"] = effect.loss_change ? to_json(*effect.loss_change) : Json(nullptr);
+  json["sequences"] = effect.sequences;
   json["sink"] = effect.sink;
   json["other_sink"] = effect.other_sink;
   return json;

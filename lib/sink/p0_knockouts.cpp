@@ -17,12 +17,10 @@ namespace {
 constexpr std::array knockout_kinds{Ablation::zero, Ablation::mean, Ablation::resample};
 constexpr std::array set_kinds{Ablation::mean, Ablation::resample};
 
-constexpr int layers_read = 1;           // layers of a late wave that a screening run reads
 constexpr std::size_t pair_members = 4;  // components among which all pairs are tried
 constexpr std::size_t read_in_full =
-    4;                           // components whose effect on a late wave is read in all its layers
-constexpr double matters = 0.1;  // share of the sink or of the norm that makes a component matter
-constexpr double needed = 0.3;   // ... that a needed one's knock-out takes away
+    4;                          // components whose effect on a late wave is read in all its layers
+constexpr double needed = 0.3;  // share of the sink or of the norm that a needed one's takes away
 constexpr double takes_over =
     0.1;  // share of the projection that a backup writes in a writer's place
 constexpr double alone_enough = 0.8;  // single knock-outs from here on make pairs pointless
@@ -61,6 +59,19 @@ double removed_by(const std::vector<Effect>& effects, const std::string& name,
                   const std::string& kind) {
   const Effect* effect = find_effect(effects, name, kind);
   return effect == nullptr ? 0.0 : effect->removed;
+}
+
+// The component whose replacement by mean and by resample removes most, and how much both do.
+std::pair<double, Component> strongest_single(const WaveReport& report,
+                                              const std::vector<Component>& components) {
+  std::pair<double, Component> best{-1.0, {}};
+  for (const auto component : components) {
+    const auto name = to_string(component);
+    const double removed = std::min(removed_by(report.knockouts, name, "mean"),
+                                    removed_by(report.knockouts, name, "resample"));
+    if (removed > best.first) best = {removed, component};
+  }
+  return best;
 }
 
 // The share removed in the wave's layers before `until` alone, so that runs that stopped at
@@ -143,33 +154,6 @@ void add_controls(P0Context& context, std::size_t w, const std::vector<Component
 
 }  // namespace
 
-void knock_out_components(P0Context& context, std::vector<WaveReport>& reports) {
-  int until = 0;
-  int deepest = 0;
-  for (std::size_t w = 0; w < context.waves.size(); ++w) {
-    const Wave& wave = context.waves[w];
-    const bool first = w == 0;
-    until =
-        std::max(until, first ? wave.last + 1 : std::min(wave.last + 1, wave.onset + layers_read));
-    deepest = std::max(deepest, wave.onset);
-  }
-  const auto components = components_of_blocks(0, deepest);
-  std::size_t done = 0;
-  for (const auto component : components) {
-    for (const auto kind : knockout_kinds) {
-      context.tell("knocking out components at position 0",
-                   static_cast<double>(done++) /
-                       static_cast<double>(components.size() * knockout_kinds.size()));
-      const Outcome outcome = context.intervene(context.replace({component}, kind), until);
-      for (std::size_t w = 0; w < reports.size(); ++w) {
-        if (component.layer >= context.waves[w].onset) continue;
-        reports[w].knockouts.push_back(
-            context.read(w, outcome, 0, to_string(component), to_string(kind), "P0"));
-      }
-    }
-  }
-}
-
 void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
   const Wave& wave = context.waves[w];
   const int until = std::min(wave.last + 1, wave.onset + 4);
@@ -182,10 +166,15 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
     const double effect = std::max(strongest(report, name, true), strongest(report, name, false));
     const bool writer = std::ranges::find(report.writers, name) != report.writers.end();
     if (!writer && is_needed(report, name)) report.upstream.push_back(name);
-    if (writer || effect >= matters) ranked.emplace_back(effect + (writer ? 1.0 : 0.0), component);
+    if (writer || effect >= knockout_matters)
+      ranked.emplace_back(effect + (writer ? 1.0 : 0.0), component);
   }
   std::ranges::stable_sort(ranked, [](const auto& a, const auto& b) { return a.first > b.first; });
-  if (report.clean.sink.size() > static_cast<std::size_t>(wave.onset + layers_read) && w > 0) {
+  // Of a late wave that lasts to the end the strongest by far is read with its loss at once: it is
+  // the set that removes most, whose loss is read in any case.
+  const bool to_the_end = wave.last + 1 == context.layers();
+  const Component foremost = strongest_single(report, components).second;
+  if (w > 0 && report.clean.sink.size() > static_cast<std::size_t>(wave.onset) + 1) {
     for (std::size_t i = 0; i < std::min(ranked.size(), read_in_full); ++i) {
       const bool writer =
           std::ranges::find(report.writers, to_string(ranked[i].second)) != report.writers.end();
@@ -194,9 +183,11 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
         context.tell("reading the strongest components in full",
                      static_cast<double>(i) / static_cast<double>(read_in_full));
         const auto edits = context.replace({ranked[i].second}, kind);
+        const bool with_loss = to_the_end && kind != Ablation::zero && ranked[i].second == foremost;
+        const auto until = with_loss ? std::nullopt : std::optional(wave.last + 1);
         put_effect(report.knockouts,
-                   context.read(w, context.intervene(edits, wave.last + 1), 0,
-                                to_string(ranked[i].second), to_string(kind), "P0"));
+                   context.read(w, context.intervene(edits, until), 0, to_string(ranked[i].second),
+                                to_string(kind), "P0"));
       }
     }
   }
@@ -249,17 +240,8 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
 
   // The smallest set that removes most, at full depth with its effect on the loss, and its
   // controls.
-  std::vector<Component> best;
-  double best_removed = -1.0;
-  for (const auto component : components) {
-    const auto name = to_string(component);
-    const double removed = std::min(removed_by(report.knockouts, name, "mean"),
-                                    removed_by(report.knockouts, name, "resample"));
-    if (removed > best_removed) {
-      best = {component};
-      best_removed = removed;
-    }
-  }
+  auto [best_removed, strongest_of_all] = strongest_single(report, components);
+  std::vector<Component> best{strongest_of_all};
   if (best_removed < alone_enough) {
     for (const auto& set : sets) {
       if (set.size() != 2) continue;

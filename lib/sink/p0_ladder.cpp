@@ -190,7 +190,8 @@ Rung used(const WaveReport& report) {
   const Effect* best = nullptr;
   for (const auto* effects : {&report.knockouts, &report.sets}) {
     for (const auto& effect : *effects) {
-      if (effect.loss_change && effect.kind == "mean") best = &effect;
+      const bool chosen = !report.controls.empty() && effect.name == report.controls.front().name;
+      if (chosen && effect.loss_change && effect.kind == "mean") best = &effect;
     }
   }
   if (best == nullptr) return rung("L8", "used", "the loss was not read", {}, 0.0, Holds::untested);

@@ -39,13 +39,17 @@ class PathGraph {
   at::Tensor complement();
   at::Tensor only(const std::set<Edge>& edges);
   at::Tensor all_but(const std::set<Edge>& edges);
+  /// The last for several sets at once.
+  std::vector<at::Tensor> all_but(const std::vector<std::set<Edge>>& sets);
+  /// All paths but a set's: `only` them is `all_but` those.
+  std::set<Edge> others(const std::set<Edge>& edges) const;
   /// The graph's projection over the model's, by sequence.
   at::Tensor recovered() { return current() / clean_; }
   /// What the model's projection loses, as a share of it, when components are replaced.
   double lost_without(const std::vector<Component>& components);
 
-  /// State of position 0 at the onset with the paths of a set cut, [B, 1, d_model].
-  at::Tensor state_without(const std::set<Edge>& edges);
+  /// States of position 0 at the onset with the paths of each set cut, [B, 1, d_model].
+  std::vector<at::Tensor> states_without(const std::vector<std::set<Edge>>& sets);
   /// How much of its input each path gives its reader: the length of what its cut changes there
   /// over that of the input, mean over sequences.
   std::map<Edge, double> sizes() const;
@@ -54,12 +58,20 @@ class PathGraph {
 
  private:
   struct Evaluated {
-    std::map<Component, at::Tensor> writes = {};
+    P0System::Writes writes = {};
     at::Tensor projection = {};
+  };
+  // `known` differs from what is asked for in readers from `from` on alone.
+  struct Question {
+    std::set<Edge> cut = {};
+    const Evaluated* known = nullptr;
+    Component from = {};
   };
 
   std::vector<Edge> kept(const std::set<Edge>& cut) const;
+  std::vector<Evaluated> evaluate(const std::vector<Question>& questions);
   Evaluated evaluate(const std::set<Edge>& cut, const Evaluated* known, Component from);
+  void look_ahead(const std::vector<Edge>& edges);
   at::Tensor current();
   at::Tensor carried(const at::Tensor& projection) const;
   double share(const at::Tensor& projection) const;
@@ -79,7 +91,8 @@ class PathGraph {
   double carries_ = 1.0;  // whole_ less the projection with every path cut
   std::set<Edge> cut_ = {};
   Evaluated now_ = {};
-  std::set<Component> alive_ = {};  // senders some kept edge starts from
+  std::map<Edge, at::Tensor> without_ = {};  // carried when the graph loses this edge too
+  std::set<Component> alive_ = {};           // senders some kept edge starts from
 };
 
 /// "m1->m2"; the read-out by its own name.

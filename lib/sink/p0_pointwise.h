@@ -32,12 +32,17 @@ class P0System {
     std::function<bool(Component)> read = {};
   };
 
-  /// What each component writes, [B, 1, d_model].
-  std::map<Component, at::Tensor> writes(const Cuts& cuts);
+  using Writes = std::map<Component, at::Tensor>;
+
+  /// What each component writes, [B, 1, d_model]. Of several evaluations together the bits are
+  /// those of each by itself, and it costs a fraction.
+  Writes writes(const Cuts& cuts);
+  std::vector<Writes> writes(const std::vector<Cuts>& all);
 
   /// State of position 0 entering block `depth`, [B, d_model]; the second from what was written.
   at::Tensor state(const Cuts& cuts);
-  at::Tensor state(const std::map<Component, at::Tensor>& written, const Cuts& cuts) const;
+  at::Tensor state(const Writes& written, const Cuts& cuts) const;
+  std::vector<at::Tensor> states(const std::vector<Cuts>& all);
 
   /// What stands in for a component's output, [B, 1, d_model].
   at::Tensor donor(Component component, Ablation ablation) const;
@@ -46,9 +51,9 @@ class P0System {
   at::Tensor projection(const Cuts& cuts, const at::Tensor& direction);
 
  private:
-  at::Tensor apply(Component component, const at::Tensor& input);
-  at::Tensor sum_for(Component reader, const std::map<Component, at::Tensor>& present,
-                     const Cuts& cuts) const;
+  std::vector<at::Tensor> apply(Component component, const std::vector<at::Tensor>& inputs);
+  at::Tensor apply_rows(Component component, const at::Tensor& input);
+  at::Tensor sum_for(Component reader, const Writes& present, const Cuts& cuts) const;
 
   P0Context& context_;
   int depth_;
