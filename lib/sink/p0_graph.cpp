@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -19,6 +20,8 @@ namespace {
 constexpr double neuron_shown =
     0.1;  // share of the total above which a neuron is a node of its own
 constexpr double carried_by_few = 0.8;  // share of what an MLP writes that its named neurons carry
+
+constexpr std::size_t links_tried = 4;  // against a random change of their size
 
 std::string sink_name(const Wave& wave) {
   return fmt::format("sink[{}-{}]", wave.onset, wave.last);
@@ -136,6 +139,14 @@ class Builder {
     draw_neurons();
     draw_erasers();
     if (!edges_.empty()) evidence.recovered = paths_.recovered();
+  }
+  /// The paths whose cut loses most, first the one that loses most of all.
+  std::vector<PathGraph::Edge> strongest(std::size_t most) const {
+    std::vector<PathGraph::Edge> order = edges_;
+    std::ranges::stable_sort(order, std::ranges::greater{},
+                             [&](const PathGraph::Edge& edge) { return lost_.at(edge); });
+    order.resize(std::min(order.size(), most));
+    return order;
   }
 
  private:
@@ -263,8 +274,14 @@ GraphEvidence build_graph(P0Context& context, std::size_t w, WaveReport& report)
 
   PathGraph paths(context, w);
   paths.prune([&](double done) { context.tell("cutting paths", done); });
-  Builder(context, w, report, paths).build(evidence);
-  report.graph = check_graph(context, w, paths);
+  Builder builder(context, w, report, paths);
+  builder.build(evidence);
+  report.graph = check_graph(context, w, paths, report.contrasts);
+  // Where several links lose alike, one that does more than its size is enough.
+  for (const auto& edge : builder.strongest(links_tried)) {
+    report.contrasts.push_back(check_link(context, w, paths, edge));
+    if (report.contrasts.back().exceeds) break;
+  }
   report.paths = confirm_paths(context, w, paths);
   return evidence;
 }

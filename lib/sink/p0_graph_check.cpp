@@ -6,6 +6,7 @@
 
 #include "core/random.h"
 #include "plumb/metrics.h"
+#include "sink/p0_contrast.h"
 #include "sink/p0_path_graph.h"
 
 namespace plumb {
@@ -56,7 +57,8 @@ std::set<Edge> matched(const std::vector<Edge>& by_size, const std::set<Edge>& g
 
 }  // namespace
 
-GraphCheck check_graph(P0Context& context, std::size_t w, PathGraph& graph) {
+GraphCheck check_graph(P0Context& context, std::size_t w, PathGraph& graph,
+                       std::vector<Contrast>& contrasts) {
   const auto edges = graph.kept();
   const std::set<Edge> own(edges.begin(), edges.end());
   std::vector<Edge> all = graph.candidates();
@@ -92,13 +94,34 @@ GraphCheck check_graph(P0Context& context, std::size_t w, PathGraph& graph) {
   }
   context.tell("comparing with random graphs", 0.0);
   const std::vector<at::Tensor> left = graph.all_but(cut);
+  at::Tensor by_chance = at::zeros_like(alone);
   for (std::size_t i = 0; i < left.size(); i += 4) {
+    by_chance = by_chance + left[i] / static_cast<double>(graphs_drawn);
     check.random.push_back(mean_of(left[i]));
     check.random_completeness.push_back(mean_of(left[i + 1]));
     check.matched.push_back(mean_of(left[i + 2]));
     check.matched_completeness.push_back(mean_of(left[i + 3]));
   }
+  // Of fewer paths random graphs would hold most of the graph's own.
+  if (!edges.empty() && 2 * edges.size() <= all.size()) {
+    Contrast beside = contrast(alone, by_chance, context.options);
+    beside.rung = "L6";
+    beside.name = "the graph's paths alone";
+    beside.control = "as many random paths";
+    contrasts.push_back(std::move(beside));
+  }
   return check;
+}
+
+Contrast check_link(P0Context& context, std::size_t w, PathGraph& graph, const Edge& edge) {
+  Random random = Random(context.options.seed).fork(401 + w);
+  const at::Tensor here = graph.alone();
+  Contrast beside = contrast(here - graph.without(edge),
+                             here - graph.disturbed(edge, random, graphs_drawn), context.options);
+  beside.rung = "L6";
+  beside.name = path_name(graph, edge) + " cut";
+  beside.control = "random change of its size";
+  return beside;
 }
 
 std::vector<Effect> confirm_paths(P0Context& context, std::size_t w, PathGraph& graph) {

@@ -5,7 +5,7 @@
 #include <array>
 #include <cmath>
 
-#include "core/random.h"
+#include "sink/p0_contrast.h"
 #include "sink/p0_experiments.h"
 #include "sink/p0_ledger.h"
 #include "sink/p0_pointwise.h"
@@ -98,14 +98,6 @@ void put_effect(std::vector<Effect>& effects, Effect effect) {
   }
 }
 
-at::Tensor matched_noise(const at::Tensor& difference, Random& random) {
-  at::Tensor noise = at::empty(difference.sizes(), at::kDouble);
-  auto* data = noise.data_ptr<double>();
-  for (std::int64_t i = 0; i < noise.numel(); ++i) data[i] = random.normal();
-  const at::Tensor wanted = difference.to(at::kDouble).norm(2, -1, true);
-  return (noise * (wanted / noise.norm(2, -1, true))).to(difference.scalar_type());
-}
-
 // Components that write the direction once its writers do not: idle as long as these do, so that
 // their own knock-outs show nothing.
 std::vector<std::pair<double, Component>> takers_over(P0Context& context, std::size_t w,
@@ -129,27 +121,41 @@ std::vector<std::pair<double, Component>> takers_over(P0Context& context, std::s
   return found;
 }
 
-// The same replacement at another position, and a random change of the same size at position 0.
-void add_controls(P0Context& context, std::size_t w, const std::vector<Component>& set,
-                  WaveReport& report) {
-  const std::int64_t k = context.control_position();
-  const int until = std::min(context.waves[w].last + 1, context.waves[w].onset + 4);
-  std::vector<Intervention> elsewhere;
-  std::vector<Intervention> random_change;
-  Random random = Random(context.options.seed).fork(11 + w);
-  for (const auto component : set) {
-    const auto& value = context.values.at(component);
-    elsewhere.push_back({.site = output_site(component),
-                         .where = {.positions = {k}},
-                         .edit = Put{value.control_resample}});
-    random_change.push_back({.site = output_site(component),
-                             .where = {.positions = {0}},
-                             .edit = Add{matched_noise(value.mean - value.own, random)}});
+// Sets that may be necessary: first the single component that removes most, or a pair that removes
+// much more; then other singles, then other pairs that remove enough.
+std::vector<std::vector<Component>> candidates(const WaveReport& report,
+                                               const std::vector<Component>& components,
+                                               const std::vector<std::vector<Component>>& sets) {
+  const auto removed_by_both = [](const std::vector<Effect>& effects,
+                                  const std::vector<Component>& set) {
+    return std::min(removed_by(effects, to_string(set), "mean"),
+                    removed_by(effects, to_string(set), "resample"));
+  };
+  auto [most, single] = strongest_single(report, components);
+  std::vector<Component> first{single};
+  std::vector<std::pair<double, std::vector<Component>>> singles;
+  std::vector<std::pair<double, std::vector<Component>>> pairs;
+  for (const auto component : components)
+    singles.emplace_back(removed_by_both(report.knockouts, {component}), std::vector{component});
+  for (const auto& set : sets) {
+    if (set.size() == 2) pairs.emplace_back(removed_by_both(report.sets, set), set);
   }
-  report.controls.push_back(context.read(w, context.intervene(elsewhere, until), 0, to_string(set),
-                                         "resample", fmt::format("t = {}", k)));
-  report.controls.push_back(context.read(w, context.intervene(random_change, until), 0,
-                                         to_string(set), "random change of the mean's size", "P0"));
+  if (most < alone_enough) {
+    for (const auto& [removed, pair] : pairs) {
+      if (removed <= most + synergy) continue;
+      first = pair;
+      most = removed;
+    }
+  }
+  std::vector<std::vector<Component>> found{first};
+  for (auto* others : {&singles, &pairs}) {
+    std::ranges::stable_sort(*others,
+                             [](const auto& a, const auto& b) { return a.first > b.first; });
+    for (const auto& [removed, set] : *others) {
+      if (removed >= alone_enough && set != first) found.push_back(set);
+    }
+  }
+  return found;
 }
 
 }  // namespace
@@ -238,32 +244,18 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
     }
   }
 
-  // The smallest set that removes most, at full depth with its effect on the loss, and its
-  // controls.
-  auto [best_removed, strongest_of_all] = strongest_single(report, components);
-  std::vector<Component> best{strongest_of_all};
-  if (best_removed < alone_enough) {
-    for (const auto& set : sets) {
-      if (set.size() != 2) continue;
-      const auto name = to_string(set);
-      const double removed = std::min(removed_by(report.sets, name, "mean"),
-                                      removed_by(report.sets, name, "resample"));
-      if (removed > best_removed + synergy) {
-        best = set;
-        best_removed = removed;
-      }
-    }
-  }
+  // The smallest set that removes most and more than its controls do, at full depth with its effect
+  // on the loss.
+  const auto chosen = choose_by_controls(context, w, candidates(report, components, sets), report);
+  auto& effects = chosen.size() == 1 ? report.knockouts : report.sets;
   for (const auto kind : set_kinds) {
-    const Effect* known = find_effect(best.size() == 1 ? report.knockouts : report.sets,
-                                      to_string(best), to_string(kind));
+    const Effect* known = find_effect(effects, to_string(chosen), to_string(kind));
     if (known != nullptr && known->loss_change) continue;
     context.tell("reading the loss", kind == Ablation::mean ? 0.0 : 0.5);
-    Effect effect = context.read(w, context.intervene(context.replace(best, kind), std::nullopt), 0,
-                                 to_string(best), to_string(kind), "P0");
-    put_effect(best.size() == 1 ? report.knockouts : report.sets, std::move(effect));
+    const auto edits = context.replace(chosen, kind);
+    put_effect(effects, context.read(w, context.intervene(edits, std::nullopt), 0,
+                                     to_string(chosen), to_string(kind), "P0"));
   }
-  add_controls(context, w, best, report);
 }
 
 }  // namespace plumb

@@ -1,9 +1,11 @@
+#include "sink/p0_path_graph.h"
+
 #include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "sink/p0_path_graph.h"
+#include "sink/p0_contrast.h"
 
 namespace plumb {
 
@@ -74,6 +76,7 @@ std::vector<PathGraph::Evaluated> PathGraph::evaluate(const std::vector<Question
                        [&question](Component sender, Component reader) {
                          return question.cut.contains({sender, reader});
                        },
+                   .added = question.added,
                    .known = question.known == nullptr ? nullptr : &question.known->writes,
                    .from = question.from,
                    .read = [&read = alive[i]](Component sender) { return read.contains(sender); }});
@@ -114,6 +117,20 @@ void PathGraph::look_ahead(const std::vector<Edge>& edges) {
   }
   const auto found = evaluate(questions);
   for (std::size_t i = 0; i < asked.size(); ++i) without_[asked[i]] = carried(found[i].projection);
+}
+
+at::Tensor PathGraph::disturbed(const Edge& edge, Random& random, int draws) {
+  const at::Tensor change = system_.donor(edge.first, Ablation::mean) - now_.writes.at(edge.first);
+  std::vector<Question> questions;
+  for (int i = 0; i < draws; ++i) {
+    questions.push_back({.cut = cut_,
+                         .known = &now_,
+                         .from = edge.second,
+                         .added = {{edge, random_of_size(change, random)}}});
+  }
+  at::Tensor sum = at::zeros_like(now_.projection);
+  for (const auto& found : evaluate(questions)) sum = sum + carried(found.projection);
+  return sum / static_cast<double>(draws);
 }
 
 std::set<PathGraph::Edge> PathGraph::others(const std::set<Edge>& edges) const {

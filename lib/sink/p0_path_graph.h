@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/random.h"
 #include "sink/p0_pointwise.h"
 
 namespace plumb {
@@ -41,6 +42,9 @@ class PathGraph {
   at::Tensor all_but(const std::set<Edge>& edges);
   /// The last for several sets at once.
   std::vector<at::Tensor> all_but(const std::vector<std::set<Edge>>& sets);
+  /// With the graph's, one of which is changed by as much as its cut changes it, but at random;
+  /// mean over so many draws.
+  at::Tensor disturbed(const Edge& edge, Random& random, int draws);
   /// All paths but a set's: `only` them is `all_but` those.
   std::set<Edge> others(const std::set<Edge>& edges) const;
   /// The graph's projection over the model's, by sequence.
@@ -66,6 +70,7 @@ class PathGraph {
     std::set<Edge> cut = {};
     const Evaluated* known = nullptr;
     Component from = {};
+    std::map<Edge, at::Tensor> added = {};
   };
 
   std::vector<Edge> kept(const std::set<Edge>& cut) const;
@@ -98,8 +103,14 @@ class PathGraph {
 /// "m1->m2"; the read-out by its own name.
 std::string path_name(const PathGraph& graph, const PathGraph::Edge& edge);
 
-/// Faithfulness and completeness of the pruned graph, against random graphs of its size.
-GraphCheck check_graph(P0Context& context, std::size_t wave, PathGraph& graph);
+/// Faithfulness and completeness of the pruned graph, against random graphs of its size. Where
+/// there are twice as many paths as it has, that is a contrast of L6.
+GraphCheck check_graph(P0Context& context, std::size_t wave, PathGraph& graph,
+                       std::vector<Contrast>& contrasts);
+
+/// What the cut of one of its paths loses, beside a random change of that size: a contrast of L6.
+Contrast check_link(P0Context& context, std::size_t wave, PathGraph& graph,
+                    const PathGraph::Edge& edge);
 
 /// The graph's paths cut one at a time in the order of the forward pass, then all others, each read
 /// on the sink of the full model from the onset on.

@@ -1,10 +1,11 @@
+#include "sink/p0_pointwise.h"
+
 #include <ATen/ATen.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "model/tiling.h"
-#include "sink/p0_pointwise.h"
 
 namespace plumb {
 
@@ -115,6 +116,9 @@ std::vector<P0System::Writes> P0System::writes(const std::vector<Cuts>& all) {
         clean_so_far[i] = std::ranges::none_of(
             here, [&](const auto& entry) { return cuts.cut(entry.first, component); });
       }
+      for (const auto& [edge, change] : cuts.added) {
+        if (edge.second == component) clean_so_far[i] = false;
+      }
       if (clean_so_far[i]) {  // nothing was changed yet, so the recorded value stands
         here[component] = context_.values.at(component).own;
         continue;
@@ -134,6 +138,8 @@ at::Tensor P0System::sum_for(Component reader, const Writes& present, const Cuts
   for (const auto& [sender, value] : present) {
     if (!(sender < reader)) break;
     sum = sum + (cuts.cut && cuts.cut(sender, reader) ? donor(sender, cuts.donor) : value);
+    const auto added = cuts.added.find({sender, reader});
+    if (added != cuts.added.end()) sum = sum + added->second;
   }
   return sum;
 }

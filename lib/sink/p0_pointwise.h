@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "sink/p0_context.h"
@@ -25,6 +26,8 @@ class P0System {
     /// read-out is the reader {depth, false}.
     std::function<bool(Component sender, Component reader)> cut = {};
     Ablation donor = Ablation::mean;
+    /// What is added to what a reader gets from a sender, [B, 1, d_model].
+    std::map<std::pair<Component, Component>, at::Tensor> added = {};
     /// Writes of an earlier evaluation whose edits before the component `from` were the same.
     const std::map<Component, at::Tensor>* known = nullptr;
     Component from = {};

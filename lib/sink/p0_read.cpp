@@ -66,6 +66,7 @@ Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t posit
   at::Tensor before = at::zeros_like(own);
   at::Tensor others = at::zeros({B, readable}, at::kDouble);
   at::Tensor others_before = at::zeros_like(others);
+  std::vector<at::Tensor> each;
   int counted = 0;
   const int last = std::min(wave.last + 1, static_cast<int>(outcome.received.size()));
   for (std::size_t layer = 0; layer < outcome.received.size(); ++layer) {
@@ -73,6 +74,7 @@ Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t posit
     const at::Tensor same = clean.received[layer].narrow(0, 0, B);
     effect.sink.push_back(received.select(1, position).mean().item<double>() +
                           beyond(clean.received[layer], position, B));
+    each.push_back(received.select(1, position).to(at::kDouble));
     effect.other_sink.push_back(
         std::get<0>(others_only(received, position, readable).max(1)).mean().item<double>());
     const int l = static_cast<int>(layer);
@@ -85,6 +87,7 @@ Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t posit
     others_before = others_before + others_only(same, position, readable).to(at::kDouble);
     ++counted;
   }
+  if (!each.empty()) effect.each = at::stack(each);
   effect.value = bootstrap(own / std::max(1, counted), options.seed);
   const double base = (before / std::max(1, counted)).mean().item<double>();
 
