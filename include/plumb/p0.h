@@ -38,7 +38,9 @@ struct P0Options {
   std::vector<std::int64_t> donors =
       {};  ///< position > 0 that `resample` copies from, for each causal sequence; empty = drawn
   double necessary = 0.8;  ///< share of the excess over the null that a knock-out must remove
-  double control = 0.1;    ///< share that a control may remove
+  double control = 0.1;    ///< share that the same edit at another position may remove
+  double control_ratio =
+      2.0;  ///< an effect must be so many times that of a random change of its size
   double sufficient = 1.0 / 3.0;  ///< share of position 0's sink that a made sink must reach
   double located = 0.9;           ///< share of the projection that the named writers must cover
   double vocabulary = 0.95;       ///< share of tokens that must spike
@@ -90,6 +92,23 @@ struct Effect {
   double rival_share = 0;           ///< share of sequences in which another position spikes
   std::string outcome = {};         ///< "kept", "weakened", "removed", "moved to t = 1"
   std::optional<Estimate> loss_change = {};  ///< nats per token; absent where the run stopped early
+  std::int64_t sequences = 0;  ///< that it was read on; of fewer than all, `value` and `norm` are
+                               ///< the clean run's of all plus the difference in these
+  at::Tensor each = {};        ///< [layers run, sequences] float64: the sink; not in files
+};
+
+/// An effect beside that of a control which shares everything with it but what is claimed: a random
+/// change of the same size instead of the edit, graphs of as many random paths instead of the
+/// graph.
+struct Contrast {
+  std::string rung = {};     ///< that it serves: "L4"
+  std::string name = {};     ///< "m1+m2 by mean"
+  std::string control = {};  ///< "random change of its size"
+  double effect = 0;         ///< mean share, over the layers that both were read in
+  double by_control = 0;
+  Estimate difference = {};  ///< effect less control, paired by sequence
+  bool exceeds =
+      false;  ///< the interval is above 0, and effect >= `control_ratio` times the control
 };
 
 struct SelfMask {
@@ -170,7 +189,8 @@ struct WaveReport {
   Effect clean = {};
   std::vector<Effect> knockouts = {};  ///< singles, all kinds
   std::vector<Effect> sets = {};       ///< pairs and larger sets
-  std::vector<Effect> controls = {};
+  std::vector<Effect> controls = {};   ///< of the set that L4 speaks of first
+  std::vector<Contrast> contrasts = {};
   std::vector<Effect> state = {};   ///< norm clamp, direction removal, swaps of the whole state
   std::vector<Effect> use = {};     ///< values zeroed, column hidden
   std::vector<Effect> signal = {};  ///< what block 0 tells position 0

@@ -6,84 +6,12 @@
 #include <charconv>
 #include <cmath>
 
-#include "report/archive_view.h"
+#include "report/archive_columns.h"
 
 namespace plumb::report {
 namespace {
 
 constexpr int most_waves = 1000;
-
-Estimate estimate(const at::Tensor& table, std::int64_t row) {
-  const double* at = table.data_ptr<double>() + 3 * row;
-  return {at[0], at[1], at[2]};
-}
-
-// The columns of a table, all as long as `name`, which may be missing with the whole table.
-class Columns {
- public:
-  Columns(const ArchiveReader& archive, std::string group, const std::string& first)
-      : archive_(archive),
-        group_(std::move(group)),
-        first_(archive.strings(group_ + "/" + first)) {}
-
-  std::size_t rows() const { return first_.size(); }
-  const std::vector<std::string>& first() const { return first_; }
-  std::vector<std::string> strings(const std::string& name) const {
-    return checked(archive_.strings(group_ + "/" + name), name);
-  }
-  std::vector<double> numbers(const std::string& name) const {
-    return checked(archive_.list(group_ + "/" + name), name);
-  }
-  at::Tensor estimates(const std::string& name) const {
-    const auto count = static_cast<std::int64_t>(rows());
-    const at::Tensor table = archive_.numbers(group_ + "/" + name, {count, 3});
-    return table.defined() ? table : at::full({count, 3}, std::nan(""), at::kDouble);
-  }
-
- private:
-  template <typename List>
-  List checked(List list, const std::string& name) const {
-    if (list.size() != rows()) {
-      archive_.refuse(group_ + "/" + name,
-                      fmt::format("it has {} rows, the table {}", list.size(), rows()));
-    }
-    return list;
-  }
-
-  const ArchiveReader& archive_;
-  std::string group_;
-  std::vector<std::string> first_;
-};
-
-std::vector<Effect> read_effects(const ArchiveReader& archive, const std::string& group) {
-  const Columns table(archive, group, "name");
-  std::vector<Effect> effects;
-  if (table.rows() == 0) return effects;
-  const auto kind = table.strings("kind");
-  const auto where = table.strings("where");
-  const auto outcome = table.strings("outcome");
-  const at::Tensor value = table.estimates("value");
-  const auto removed = table.numbers("removed");
-  const at::Tensor norm = table.estimates("norm_at_onset");
-  const auto other_norm = table.numbers("other_norm");
-  const auto other_position = table.numbers("other_position");
-  const at::Tensor loss = table.estimates("loss_change");
-  for (std::size_t i = 0; i < table.rows(); ++i) {
-    const auto row = static_cast<std::int64_t>(i);
-    Effect effect{.name = table.first()[i], .kind = kind[i], .where = where[i]};
-    effect.value = estimate(value, row);
-    effect.removed = removed[i];
-    effect.norm = estimate(norm, row);
-    effect.other_norm = other_norm[i];
-    if (std::abs(other_position[i]) < 1e15)
-      effect.other_position = static_cast<std::int64_t>(other_position[i]);
-    effect.outcome = outcome[i];
-    const Estimate change = estimate(loss, row);
-    if (!std::isnan(change.mean)) effect.loss_change = change;
-    effects.push_back(std::move(effect));
-  }
-  return effects;
-}
 
 // "0,1,2"
 std::vector<int> layers_of(const ArchiveReader& archive, const std::string& group,
@@ -147,6 +75,28 @@ std::vector<Rung> read_ladder(const ArchiveReader& archive, const std::string& g
   return ladder;
 }
 
+std::vector<Contrast> read_contrasts(const ArchiveReader& archive, const std::string& group) {
+  const Columns table(archive, group, "name");
+  std::vector<Contrast> found;
+  if (table.rows() == 0) return found;
+  const auto rung = table.strings("rung");
+  const auto control = table.strings("control");
+  const auto effect = table.numbers("effect");
+  const auto by_control = table.numbers("by_control");
+  const at::Tensor difference = table.estimates("difference");
+  const auto exceeds = table.numbers("exceeds");
+  for (std::size_t i = 0; i < table.rows(); ++i) {
+    found.push_back({.rung = rung[i],
+                     .name = table.first()[i],
+                     .control = control[i],
+                     .effect = effect[i],
+                     .by_control = by_control[i],
+                     .difference = estimate(difference, static_cast<std::int64_t>(i)),
+                     .exceeds = exceeds[i] != 0.0});
+  }
+  return found;
+}
+
 std::vector<LedgerRow> read_rows(const ArchiveReader& archive, const std::string& group) {
   const Columns table(archive, group, "name");
   std::vector<LedgerRow> rows;
@@ -189,6 +139,8 @@ WaveView read_wave(const ArchiveReader& archive, const std::string& group) {
   found.knockouts = read_effects(archive, group + "/knockouts");
   found.sets = read_effects(archive, group + "/sets");
   found.controls = read_effects(archive, group + "/controls");
+  found.contrasts = read_contrasts(archive, group + "/contrasts");
+  read_graph(archive, group + "/graph", found);
   found.state = read_effects(archive, group + "/state");
   found.use = read_effects(archive, group + "/use");
   found.signal = read_effects(archive, group + "/signal");

@@ -94,14 +94,6 @@ std::string effect_rows(const WaveReport& wave, const std::vector<Effect>& effec
   return html_table(titles, rows, budget, classes);
 }
 
-std::string effect_table(const WaveReport& wave, const std::string& title,
-                         const std::vector<Effect>& effects, double null, bool open,
-                         RowBudget& budget) {
-  if (effects.empty()) return "";
-  return fmt::format("<details{}><summary>{}</summary>\n{}</details>\n", open ? " open" : "",
-                     html(title), effect_rows(wave, effects, null, budget));
-}
-
 std::string knockouts(const WaveReport& wave, std::size_t number, double null, RowBudget& budget) {
   if (wave.knockouts.empty()) return absent("No component was knocked out for this wave.");
   const auto kept = std::ranges::count_if(wave.knockouts, unchanged);
@@ -184,7 +176,31 @@ std::string vocabulary(const ArchiveView& view, const WaveReport& wave) {
   return text + "</p>\n";
 }
 
+std::string contrasts(const WaveReport& wave, RowBudget& budget) {
+  if (wave.contrasts.empty()) return "";
+  std::vector<std::vector<std::string>> rows;
+  for (const Contrast& beside : wave.contrasts) {
+    rows.push_back({html(beside.rung, 20), html(beside.name, 200), show_share(beside.effect),
+                    html(beside.control, 100), show_share(beside.by_control),
+                    show_estimate(beside.difference), beside.exceeds ? "<b>yes</b>" : "no"});
+  }
+  return "<details open><summary>Effects beside their controls, in what both were read in; the "
+         "difference paired by sequence</summary>\n" +
+         html_table({"<rung", "<what", "effect", "<control", "its effect",
+                     "difference, 95 % interval", "<beyond it"},
+                    rows, budget) +
+         "</details>\n";
+}
+
 }  // namespace
+
+std::string folded_effects(const WaveReport& wave, const std::string& title,
+                           const std::vector<Effect>& effects, double null, bool open,
+                           RowBudget& budget) {
+  if (effects.empty()) return "";
+  return fmt::format("<details{}><summary>{}</summary>\n{}</details>\n", open ? " open" : "",
+                     html(title), effect_rows(wave, effects, null, budget));
+}
 
 std::string effects_section(const ArchiveView& view, RowBudget& budget) {
   const char* title = "Knock-outs, sufficiency and controls";
@@ -204,7 +220,7 @@ std::string effects_section(const ArchiveView& view, RowBudget& budget) {
     const WaveReport& wave = view.waves[i].found;
     const auto table = [&](const std::string& words, const std::vector<Effect>& effects,
                            bool open = false) {
-      return effect_table(wave, words, effects, null, open, budget);
+      return folded_effects(wave, words, effects, null, open, budget);
     };
     body +=
         fmt::format("<h3>Wave {}: {}</h3>\n", i + 1, show_layers(wave.wave.onset, wave.wave.last));
@@ -218,6 +234,7 @@ std::string effects_section(const ArchiveView& view, RowBudget& budget) {
     body += table("Pairs and larger sets", wave.sets);
     body += table("Controls: the same edit at another position, random edits of the same size",
                   wave.controls, true);
+    body += contrasts(wave, budget);
     body += table("Norm or direction? Edits of position 0's whole state", wave.state);
     body += table("What the first blocks tell position 0", wave.signal);
     body += table("What the sink is used for", wave.use);

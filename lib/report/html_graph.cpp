@@ -148,7 +148,7 @@ std::string graph_svg(const Circuit& circuit) {
   return svg + "</svg>\n";
 }
 
-std::string circuit_section(const ArchiveView& view) {
+std::string circuit_section(const ArchiveView& view, RowBudget& budget) {
   if (!view.located) {
     return section("circuit", "Circuit", absent("plumb sink looks for no circuit; plumb p0 does."));
   }
@@ -193,11 +193,11 @@ std::string circuit_section(const ArchiveView& view) {
     rows.push_back({html(edge.from, 100), html(edge.to, 100), number(edge.score), bounds_of(edge),
                     html(edge.kind.empty() ? "" : edge.kind, 20)});
   }
-  RowBudget budget{.left = most_edges};
+  RowBudget edges{.left = most_edges};
   body += fmt::format("<details><summary>The {} edges as a table</summary>\n{}</details>\n",
                       shown.edges.size(),
-                      html_table({"<from", "<to", "score", "95 %", "<kind"}, rows, budget));
-  return section("circuit", "Circuit", body);
+                      html_table({"<from", "<to", "score", "95 %", "<kind"}, rows, edges));
+  return section("circuit", "Circuit", body + paths_part(view, budget));
 }
 
 }  // namespace plumb::report

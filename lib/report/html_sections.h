@@ -20,7 +20,7 @@ std::string sink_section(const ArchiveView& view);
 std::string profile_section(const ArchiveView& view);
 std::string attention_section(const ArchiveView& view);
 std::string effects_section(const ArchiveView& view, RowBudget& budget);
-std::string circuit_section(const ArchiveView& view);
+std::string circuit_section(const ArchiveView& view, RowBudget& budget);
 std::string provenance_section(const ArchiveView& view);
 
 /// What the page's script draws: surveys and attention.
@@ -39,6 +39,13 @@ std::string html_table(const std::vector<std::string>& titles,
 std::string token_html(const ArchiveView& view, std::int64_t id);
 /// "64 sequences of 128 tokens of text, no BOS", or the survey's name where that is not known.
 std::string survey_title(const std::pair<std::string, SinkSurvey>& survey);
+
+/// Effects on a wave under a title that folds them away; empty if there are none.
+std::string folded_effects(const WaveReport& wave, const std::string& title,
+                           const std::vector<Effect>& effects, double null, bool open,
+                           RowBudget& budget);
+/// What the waves' graphs keep of the model, and their paths cut one by one.
+std::string paths_part(const ArchiveView& view, RowBudget& budget);
 
 /// The circuit as one inline SVG element, nodes and edges with data-* attributes.
 std::string graph_svg(const Circuit& circuit);

@@ -43,9 +43,20 @@ Json effect_json(const Effect& effect) {
   json["rival_share"] = effect.rival_share;
   json["outcome"] = effect.outcome;
   json["loss_change"] = effect.loss_change ? to_json(*effect.loss_change) : Json(nullptr);
+  json["sequences"] = effect.sequences;
   json["sink"] = effect.sink;
   json["other_sink"] = effect.other_sink;
   return json;
+}
+
+Json contrast_json(const Contrast& contrast) {
+  return {{"rung", contrast.rung},
+          {"name", contrast.name},
+          {"control", contrast.control},
+          {"effect", contrast.effect},
+          {"by_control", contrast.by_control},
+          {"difference", to_json(contrast.difference)},
+          {"exceeds", contrast.exceeds}};
 }
 
 Json self_mask_json(const SelfMask& mask) {
@@ -128,6 +139,7 @@ Json wave_json(const WaveReport& report) {
   json["knockouts"] = list_of(report.knockouts, effect_json);
   json["sets"] = list_of(report.sets, effect_json);
   json["controls"] = list_of(report.controls, effect_json);
+  json["contrasts"] = list_of(report.contrasts, contrast_json);
   json["state"] = list_of(report.state, effect_json);
   json["use"] = list_of(report.use, effect_json);
   json["signal"] = list_of(report.signal, effect_json);
@@ -159,6 +171,12 @@ Json conventions(const P0Report& report) {
   json["norm"] = "length of the residual stream entering the wave's first layer";
   json["rival_share"] = "share of sequences in which another position reaches spike_norm";
   json["loss_change"] = "edited - clean, nats per predicted token";
+  json["contrasts"] =
+      "mean shares of an effect and of its control in the layers that both were read in (L4: of "
+      "the "
+      "sink's excess that is gone; L6: of the projection that is kept, or lost by a cut); "
+      "difference: paired by sequence; exceeds: its interval is above 0 and the effect is at least "
+      "control_ratio times the control's";
   json["ledger"] =
       "projection on the wave's direction: the mean over sequences of position 0's "
       "state entering its first layer, made a unit vector";
@@ -187,6 +205,7 @@ Json options_json(const P0Options& options) {
           {"seed", options.seed},
           {"necessary", options.necessary},
           {"control", options.control},
+          {"control_ratio", options.control_ratio},
           {"sufficient", options.sufficient},
           {"located", options.located},
           {"vocabulary", options.vocabulary},

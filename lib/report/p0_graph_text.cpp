@@ -21,30 +21,31 @@ std::string range_of(const std::vector<double>& values) {
 
 }  // namespace
 
-std::string graph_words(const WaveReport& wave) {
+std::vector<std::string> graph_sentences(const WaveReport& wave) {
   const GraphCheck& graph = wave.graph;
-  std::string text = wrap(fmt::format(
-      "The graph: {} of {} paths inside position 0 keep {} of what all paths carry of the "
-      "projection (1: as the model; 0: every path carries its sender's mean over t > 0); all "
-      "others alone keep {}. {} {}.",
-      graph.edges, graph.candidates, show_estimate(graph.faithfulness),
-      show_estimate(graph.completeness),
-      graph.minimal ? "No single path of it can be spared within 5 %; the least needed is"
-                    : "The least needed of them is",
-      fmt::format("{} ({:.3f})", graph.least_edge, graph.least_needed)));
-  text += wrap(fmt::format(
-      "{} graphs of as many paths drawn at random keep {} on average (range), and without their "
-      "paths {} are left; {} of as many other paths of like score keep {}, and without them {} are "
-      "left.",
-      graph.random.size(), range_of(graph.random), range_of(graph.random_completeness),
-      graph.matched.size(), range_of(graph.matched), range_of(graph.matched_completeness)));
+  std::vector<std::string> said{
+      fmt::format("The graph: {} of {} paths inside position 0 keep {} of what all paths carry of "
+                  "the projection (1: as the model; 0: every path carries its sender's mean over "
+                  "t > 0); all others alone keep {}. {} {} ({:.3f}).",
+                  graph.edges, graph.candidates, show_estimate(graph.faithfulness),
+                  show_estimate(graph.completeness),
+                  graph.minimal
+                      ? "No single path of it can be spared within 5 %; the least needed is"
+                      : "The least needed of them is",
+                  graph.least_edge, graph.least_needed),
+      fmt::format(
+          "{} graphs of as many paths drawn at random keep {} on average (range), and without "
+          "their paths {} are left; {} of as many other paths of like score keep {}, and without "
+          "them {} are left.",
+          graph.random.size(), range_of(graph.random), range_of(graph.random_completeness),
+          graph.matched.size(), range_of(graph.matched), range_of(graph.matched_completeness))};
   if (!graph.doubtful.empty()) {
     std::vector<std::string> paths;
     for (const DoubtfulPath& path : graph.doubtful) {
       paths.push_back(fmt::format("{} ({:.3f}, there {})", path.name, path.score.mean,
                                   show_estimate(path.elsewhere)));
     }
-    text += wrap(fmt::format(
+    said.push_back(fmt::format(
         "The search kept more; left out are paths whose effect other tokens put first do not "
         "confirm: {}.",
         fmt::join(paths, "; ")));
@@ -52,14 +53,26 @@ std::string graph_words(const WaveReport& wave) {
   for (const Alternatives& set : wave.alternatives) {
     std::vector<std::string> routes;
     for (const auto& route : set.routes) routes.push_back(fmt::format("{}", fmt::join(route, "+")));
-    text += wrap(fmt::format("Any one suffices: {}.", fmt::join(routes, " or ")));
+    said.push_back(fmt::format("Any one suffices: {}.", fmt::join(routes, " or ")));
   }
-  for (const CircuitNode& node : wave.circuit.nodes) {
+  return said;
+}
+
+std::vector<std::string> neuron_sentences(const Circuit& circuit) {
+  std::vector<std::string> said;
+  for (const CircuitNode& node : circuit.nodes) {
     const auto few = node.notes.find("neurons");
     if (few == node.notes.end()) continue;
-    text += wrap(fmt::format("Few neurons carry {}: {} of what it writes along the direction.",
-                             node.name.substr(0, node.name.find('@')), few->second));
+    said.push_back(fmt::format("Few neurons carry {}: {} of what it writes along the direction.",
+                               node.name.substr(0, node.name.find('@')), few->second));
   }
+  return said;
+}
+
+std::string graph_words(const WaveReport& wave) {
+  std::string text;
+  for (const auto& sentence : graph_sentences(wave)) text += wrap(sentence);
+  for (const auto& sentence : neuron_sentences(wave.circuit)) text += wrap(sentence);
   return text;
 }
 

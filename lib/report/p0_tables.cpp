@@ -117,6 +117,18 @@ std::string effect_table(const std::vector<Effect>& effects, Naming naming) {
   return columns(titles, table);
 }
 
+std::string contrast_table(const std::vector<Contrast>& contrasts) {
+  if (contrasts.empty()) return "";
+  Rows table;
+  for (const Contrast& beside : contrasts) {
+    table.push_back({beside.rung, beside.name, show_share(beside.effect), beside.control,
+                     show_share(beside.by_control), show_estimate(beside.difference),
+                     beside.exceeds ? "yes" : "no"});
+  }
+  return columns(
+      {"<rung", "<what", "effect", "<control", "its effect", "<difference", "<beyond it"}, table);
+}
+
 std::string self_mask_table(const std::vector<SelfMask>& masks) {
   if (masks.empty()) return "";
   Rows table;

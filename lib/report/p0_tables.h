@@ -16,9 +16,14 @@ std::string knockout_table(const std::vector<Effect>& effects);
 enum class Naming { with_kind, by_name };
 /// Columns that say the same or nothing in every row are left out.
 std::string effect_table(const std::vector<Effect>& effects, Naming naming = Naming::with_kind);
-/// The graph against the model and against random graphs; what backs up what; the neurons that
-/// carry an MLP. Sentences.
+/// The graph against the model and against random graphs; what backs up what.
+std::vector<std::string> graph_sentences(const WaveReport& wave);
+/// The neurons that carry an MLP of the circuit, where they are few.
+std::vector<std::string> neuron_sentences(const Circuit& circuit);
+/// All of these of a wave, as lines.
 std::string graph_words(const WaveReport& wave);
+/// Effects beside those of their controls.
+std::string contrast_table(const std::vector<Contrast>& contrasts);
 std::string self_mask_table(const std::vector<SelfMask>& masks);
 std::string ladder_table(const std::vector<Rung>& ladder);
 /// What each step cost, by rung.

@@ -90,6 +90,11 @@ std::string wave_part(const WaveReport& wave, std::size_t number, const Tokenize
   text += part("Pairs and larger sets:", effect_table(wave.sets));
   text += part("Controls: the same edit at another position, and random edits of the same size:",
                effect_table(wave.controls));
+  text += part(
+      "Beside their controls: shares, in the layers or of the projection that both were read in; "
+      "the "
+      "difference paired by sequence.",
+      contrast_table(wave.contrasts));
   text += part("Is it enough? Another position made to attend only to itself, in these layers:",
                self_mask_table(wave.self_masks));
   if (!wave.self_masks.empty()) {

@@ -129,9 +129,12 @@ std::string html_report(const std::filesystem::path& archive) {
       "</head>\n<body>\n<a class=\"skip\" href=\"#verdict\">Skip to the verdict</a>\n",
       script_hash(), version(), html("plumb: " + said(view, "model"), 300), page_style);
   page += header(view) + "<main>\n";
-  page += verdict_section(view) + sink_section(view) + profile_section(view) +
-          attention_section(view) + effects_section(view, budget) + circuit_section(view) +
-          provenance_section(view) + repeat_section(view);
+  page +=
+      verdict_section(view) + sink_section(view) + profile_section(view) + attention_section(view);
+  // They share the budget, in this order.
+  page += effects_section(view, budget);
+  page += circuit_section(view, budget);
+  page += provenance_section(view) + repeat_section(view);
   page += fmt::format(
       "</main>\n<noscript><p class=\"absent\">Maps, profiles and attention are drawn by "
       "the page's own script, which is not allowed to run here; the tables hold the "

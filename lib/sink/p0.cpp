@@ -2,12 +2,13 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <ctime>
-#include <numeric>
+#include <set>
 
 #include "plumb/error.h"
 #include "sink/p0_context.h"
@@ -16,69 +17,13 @@
 #include "sink/p0_ladder.h"
 #include "sink/p0_ledger.h"
 #include "sink/p0_vocabulary.h"
-#include "sink/reductions.h"
 
 namespace plumb {
 
 namespace {
 
-constexpr std::int64_t shift = 100;  // identity U5 is tested at this shift
-constexpr std::int64_t shift_sequences = 4;
 constexpr double same_wave_overlap =
     0.5;  // share of layers two conditions' waves must have in common
-
-// Largest change of a head's sink when all position ids move, on a few sequences, up to the last
-// onset.
-double shifted_sink_change(P0Context& context) {
-  const Inputs few = head(context.inputs, shift_sequences, context.inputs.length());
-  Plan plan{.logits = Logits::none};
-  plan.until = std::min(context.layers(), context.waves.back().onset + 2);
-  for (int layer = 0; layer < *plan.until; ++layer) {
-    plan.record.push_back(
-        {Site{Part::pattern, layer}, "received", received_by_head(context.options.sink.queries)});
-  }
-  Tokens moved = few.tokens;
-  moved.positions.resize(static_cast<std::size_t>(few.length()));
-  std::iota(moved.positions.begin(), moved.positions.end(), shift);
-  const Run here = plumb::run(context.model, few.tokens, plan);
-  const Run there = plumb::run(context.model, moved, plan);
-  context.evaluations += here.evaluations + there.evaluations;
-  double largest = 0.0;
-  for (const auto& record : plan.record) {
-    const at::Tensor change = here.cache.at(record.site, "received").mean(0) -
-                              there.cache.at(record.site, "received").mean(0);
-    largest = std::max(largest, change.select(-1, 0).abs().max().item<double>());
-  }
-  return largest;
-}
-
-// Learned positions: the share of a wave's excess that leaves column 0 when position 0 takes the
-// row of another position, which takes row 0.
-double sink_following_the_row(P0Context& context, std::size_t w) {
-  const Wave& wave = context.waves[w];
-  Tokens swapped = context.inputs.tokens;
-  swapped.positions.resize(static_cast<std::size_t>(context.inputs.length()));
-  std::iota(swapped.positions.begin(), swapped.positions.end(), 0);
-  std::swap(swapped.positions[0],
-            swapped.positions[static_cast<std::size_t>(context.control_position())]);
-  Plan plan{.logits = Logits::none};
-  plan.until = wave.last + 1;
-  for (int layer = wave.onset; layer <= wave.last; ++layer) {
-    plan.record.push_back(
-        {Site{Part::pattern, layer}, "received", received(context.options.sink.queries)});
-  }
-  const Run run = plumb::run(context.model, swapped, plan);
-  context.evaluations += run.evaluations;
-  double left = 0.0;
-  double before = 0.0;
-  for (int layer = wave.onset; layer <= wave.last; ++layer) {
-    left += run.cache.at({Part::pattern, layer}, "received").select(1, 0).mean().item<double>();
-    before +=
-        context.clean.received[static_cast<std::size_t>(layer)].select(1, 0).mean().item<double>();
-  }
-  const double null = context.null_at(0) * (wave.last - wave.onset + 1);
-  return (before - left) / std::max(before - null, 1e-9);
-}
 
 bool same_wave(const Wave& a, const Wave& b) {
   const int common = std::min(a.last, b.last) - std::max(a.onset, b.onset) + 1;
@@ -174,6 +119,21 @@ class Meter {
   P0Report& report_;
 };
 
+// Which knock-outs of a late wave were run on some sequences alone, as part of a sentence.
+std::string screened(const WaveReport& wave) {
+  std::set<std::string> names;
+  std::int64_t fewest = wave.clean.sequences;
+  for (const auto& effect : wave.knockouts) {
+    if (effect.sequences >= wave.clean.sequences) continue;
+    names.insert(effect.name);
+    fewest = effect.sequences;
+  }
+  if (names.empty()) return "";
+  return fmt::format(
+      "on the first {} sequences where the intervals there kept below {:.0f} % ({}), ", fewest,
+      100 * knockout_matters, fmt::join(names, ", "));
+}
+
 // Everything about the waves of the condition without BOS, each finding put into the report as soon
 // as it is there.
 void examine(P0Context& context, P0Report& report, const LadderEvidence& common, Meter& meter) {
@@ -226,9 +186,9 @@ void examine(P0Context& context, P0Report& report, const LadderEvidence& common,
   }
   for (std::size_t w = 1; w < waves.size(); ++w) {
     report.notes.push_back(fmt::format(
-        "layers {}-{}: single knock-outs were read at layer {} alone, the strongest by mean and by "
-        "resample (the writers by zero too) in all of the wave's layers",
-        waves[w].wave.onset, waves[w].wave.last, waves[w].wave.onset));
+        "layers {}-{}: single knock-outs were read at layer {} alone, {}the strongest by mean and "
+        "by resample (the writers by zero too) in all of the wave's layers",
+        waves[w].wave.onset, waves[w].wave.last, waves[w].wave.onset, screened(waves[w])));
     const double cosine = context.direction[w - 1].dot(context.direction[w]).item<double>();
     report.notes.push_back(
         fmt::format("the directions of waves {}-{} and {}-{} have cosine {:.3f}: projecting out "

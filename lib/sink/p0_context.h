@@ -50,6 +50,9 @@ struct ComponentValues {
   at::Tensor control_resample;  ///< at another position, to put there
 };
 
+/// Instead of a number of sequences.
+constexpr std::int64_t all_sequences = -1;
+
 class P0Context {
  public:
   /// Runs the clean and the displaced pass. `inputs` are those of the condition, whole.
@@ -75,8 +78,10 @@ class P0Context {
   double null_at(std::int64_t position) const;
 
   /// Runs the causal sequences under the edits, from the first edited block, up to `until`
-  /// (exclusive; nullopt = all the way, with the loss).
-  Outcome intervene(const std::vector<Intervention>& edits, std::optional<int> until);
+  /// (exclusive; nullopt = all the way, with the loss); or the first few sequences alone, for each
+  /// of which the edits have a row.
+  Outcome intervene(const std::vector<Intervention>& edits, std::optional<int> until,
+                    std::int64_t sequences = all_sequences);
   /// The same on the displaced sequences, from the start.
   Outcome intervene_displaced(const std::vector<Intervention>& edits, int until);
   /// The same on other tokens of the same shape, or other position ids, from the start.
@@ -85,9 +90,9 @@ class P0Context {
   /// From now on outcomes also hold sink rates and the divergence from the clean run.
   void watch();
 
-  /// Puts something else in place of components at position 0.
-  std::vector<Intervention> replace(const std::vector<Component>& components,
-                                    Ablation ablation) const;
+  /// Puts something else in place of components at position 0, in the first few sequences or all.
+  std::vector<Intervention> replace(const std::vector<Component>& components, Ablation ablation,
+                                    std::int64_t sequences = all_sequences) const;
 
   /// Stream entering a block in the clean run, [B, T, d_model]. Kept up to the last onset.
   const at::Tensor& stream(int layer) const { return stream_[static_cast<std::size_t>(layer)]; }
@@ -103,7 +108,9 @@ class P0Context {
   /// Mean sink of position 0 in the clean run over the wave's layers before `last`.
   double p0_sink(std::size_t wave, int last) const;
 
-  /// Reads an outcome for one wave, about one position.
+  /// Reads an outcome for one wave, about one position. One of the first few sequences alone is
+  /// read by its difference from the clean run of these: what is told of position 0 is that
+  /// difference on top of the clean run of all.
   Effect read(std::size_t wave, const Outcome& outcome, std::int64_t position, std::string name,
               std::string kind, std::string where) const;
 
@@ -118,7 +125,8 @@ class P0Context {
   /// BOS, which alone stands first, its own state.
   at::Tensor mark_of_position_0(int layer);
   Plan reading_plan(std::optional<int> until, int first) const;
-  Outcome collect(const Run& run, const Plan& plan, int first) const;
+  Outcome collect(const Run& run, const Plan& plan, int first,
+                  std::int64_t sequences = all_sequences) const;
 
   const Progress& progress_;
   std::int64_t control_position_ = 0;

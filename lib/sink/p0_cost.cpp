@@ -15,7 +15,8 @@ constexpr std::int64_t kinds_of_singles = 3;
 constexpr std::int64_t kinds_of_sets = 2;
 constexpr std::int64_t pairs_and_all = 7;
 constexpr std::int64_t read_in_full = 10;  // of a late wave: four components, by two or three kinds
-constexpr std::int64_t controls = 2;
+constexpr std::int64_t controls = 3;
+constexpr std::int64_t paths_cut = 12;  // of the graph, in the full model
 constexpr std::int64_t whole_runs = 2;  // with the loss, of the set that removes most
 constexpr std::int64_t state_edits = 5;
 constexpr std::int64_t uses = 2;
@@ -56,7 +57,7 @@ std::int64_t blocks_of_wave(const Wave& wave, bool first, int layers) {
     blocks += kinds_of_sets * (layers + late);  // without the earlier circuit, and its route
   }
   blocks += (onset + 1) * early;  // self-masks, halving
-  blocks += pasted * early + state_edits * after;
+  blocks += pasted * early + state_edits * after + paths_cut * (late - onset);
   if (first) blocks += signals * late + 1;
   return blocks;
 }

@@ -5,8 +5,21 @@
 
 namespace plumb {
 
+/// Largest change of a head's sink when all position ids move by 100, on a few sequences.
+double shifted_sink_change(P0Context& context);
+
+/// Learned positions: the share of a wave's excess that leaves column 0 when position 0 takes the
+/// row of another position, which takes row 0.
+double sink_following_the_row(P0Context& context, std::size_t wave);
+
+/// Share of the sink's excess, or of the norm, from which a knock-out shows that a component
+/// matters.
+constexpr double knockout_matters = 0.1;
+
 /// Single components of position 0 up to the last onset, by zero, mean and resample. Each is run
-/// once and read for every wave whose onset lies behind it: reports[w].knockouts.
+/// once and read for every wave whose onset lies behind it: reports[w].knockouts. One that lies
+/// before late waves alone is run on a quarter of the sequences, and on all of them unless these
+/// show that it does not matter.
 void knock_out_components(P0Context& context, std::vector<WaveReport>& reports);
 
 /// Pairs of the components that matter, all components of the blocks before the onset, and the

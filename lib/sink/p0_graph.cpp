@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -20,6 +21,8 @@ namespace {
 constexpr double neuron_shown =
     0.1;  // share of the total above which a neuron is a node of its own
 constexpr double carried_by_few = 0.8;  // share of what an MLP writes that its named neurons carry
+
+constexpr std::size_t links_tried = 4;  // against a random change of their size
 
 std::string sink_name(const Wave& wave) {
   return fmt::format("sink[{}-{}]", wave.onset, wave.last);
@@ -116,6 +119,7 @@ class Builder {
     graph_.node(sink_, "sink", context_.waves[w_].last, 1.0,
                 {{"mean sink", fmt::format("{:.3f}", context_.waves[w_].mean)}});
     const at::Tensor here = paths_.alone();
+    paths_.look_ahead(edges_);
     for (const auto& edge : edges_) {
       const Estimate lost = estimate(here - paths_.without(edge));
       lost_[edge] = lost;
@@ -140,6 +144,14 @@ class Builder {
     draw_neurons();
     draw_erasers();
     if (!edges_.empty()) evidence.recovered = paths_.recovered();
+  }
+  /// The paths whose cut loses most, first the one that loses most of all.
+  std::vector<PathGraph::Edge> strongest(std::size_t most) const {
+    std::vector<PathGraph::Edge> order = edges_;
+    std::ranges::stable_sort(order, std::ranges::greater{},
+                             [&](const PathGraph::Edge& edge) { return lost_.at(edge).mean; });
+    order.resize(std::min(order.size(), most));
+    return order;
   }
 
  private:
@@ -212,6 +224,7 @@ class Builder {
     alone.prune([&](double done) { context_.tell("finding what feeds a backup", done); });
     drop_unconfirmed(context_, w_, alone, others);
     const at::Tensor here = alone.alone();
+    alone.look_ahead(alone.kept());
     for (const auto& edge : alone.kept()) {
       if (edge.second != backup) continue;
       const Estimate lost = estimate(here - alone.without(edge));
@@ -282,9 +295,15 @@ GraphEvidence build_graph(P0Context& context, std::size_t w, WaveReport& report)
   PathGraph paths(context, w);
   paths.prune([&](double done) { context.tell("cutting paths", done); });
   auto doubtful = drop_unconfirmed(context, w, paths);
-  Builder(context, w, report, paths).build(evidence);
-  report.graph = check_graph(context, w, paths);
+  Builder builder(context, w, report, paths);
+  builder.build(evidence);
+  report.graph = check_graph(context, w, paths, report.contrasts);
   report.graph.doubtful = std::move(doubtful);
+  // Where several links lose alike, one that does more than its size is enough.
+  for (const auto& edge : builder.strongest(links_tried)) {
+    report.contrasts.push_back(check_link(context, w, paths, edge));
+    if (report.contrasts.back().exceeds) break;
+  }
   report.paths = confirm_paths(context, w, paths);
   return evidence;
 }

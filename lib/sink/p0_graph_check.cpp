@@ -6,6 +6,7 @@
 
 #include "core/random.h"
 #include "plumb/metrics.h"
+#include "sink/p0_contrast.h"
 #include "sink/p0_path_graph.h"
 
 namespace plumb {
@@ -56,7 +57,8 @@ std::set<Edge> matched(const std::vector<Edge>& by_size, const std::set<Edge>& g
 
 }  // namespace
 
-GraphCheck check_graph(P0Context& context, std::size_t w, PathGraph& graph) {
+GraphCheck check_graph(P0Context& context, std::size_t w, PathGraph& graph,
+                       std::vector<Contrast>& contrasts) {
   const auto edges = graph.kept();
   const std::set<Edge> own(edges.begin(), edges.end());
   std::vector<Edge> all = graph.candidates();
@@ -81,17 +83,45 @@ GraphCheck check_graph(P0Context& context, std::size_t w, PathGraph& graph) {
   std::vector<Edge> by_size = all;
   std::ranges::stable_sort(by_size, {}, [&](const Edge& edge) { return sizes.at(edge); });
   Random random = Random(context.options.seed).fork(301 + w);
+  std::vector<std::set<Edge>> cut;  // for each pair of graphs drawn: others, own; others, own
   for (int i = 0; i < graphs_drawn; ++i) {
-    context.tell("comparing with random graphs", static_cast<double>(i) / graphs_drawn);
     const auto some = draw(all, edges.size(), random);
-    const std::set<Edge> any(some.begin(), some.end());
-    check.random.push_back(mean_of(graph.only(any)));
-    check.random_completeness.push_back(mean_of(graph.all_but(any)));
-    const std::set<Edge> alike = matched(by_size, own, random);
-    check.matched.push_back(mean_of(graph.only(alike)));
-    check.matched_completeness.push_back(mean_of(graph.all_but(alike)));
+    for (const std::set<Edge>& drawn :
+         {std::set<Edge>(some.begin(), some.end()), matched(by_size, own, random)}) {
+      cut.push_back(graph.others(drawn));
+      cut.push_back(drawn);
+    }
+  }
+  context.tell("comparing with random graphs", 0.0);
+  const std::vector<at::Tensor> left = graph.all_but(cut);
+  at::Tensor by_chance = at::zeros_like(alone);
+  for (std::size_t i = 0; i < left.size(); i += 4) {
+    by_chance = by_chance + left[i] / static_cast<double>(graphs_drawn);
+    check.random.push_back(mean_of(left[i]));
+    check.random_completeness.push_back(mean_of(left[i + 1]));
+    check.matched.push_back(mean_of(left[i + 2]));
+    check.matched_completeness.push_back(mean_of(left[i + 3]));
+  }
+  // Of fewer paths random graphs would hold most of the graph's own.
+  if (!edges.empty() && 2 * edges.size() <= all.size()) {
+    Contrast beside = contrast(alone, by_chance, context.options);
+    beside.rung = "L6";
+    beside.name = "the graph's paths alone";
+    beside.control = "as many random paths";
+    contrasts.push_back(std::move(beside));
   }
   return check;
+}
+
+Contrast check_link(P0Context& context, std::size_t w, PathGraph& graph, const Edge& edge) {
+  Random random = Random(context.options.seed).fork(401 + w);
+  const at::Tensor here = graph.alone();
+  Contrast beside = contrast(here - graph.without(edge),
+                             here - graph.disturbed(edge, random, graphs_drawn), context.options);
+  beside.rung = "L6";
+  beside.name = path_name(graph, edge) + " cut";
+  beside.control = "random change of its size";
+  return beside;
 }
 
 std::vector<Effect> confirm_paths(P0Context& context, std::size_t w, PathGraph& graph) {
@@ -99,26 +129,24 @@ std::vector<Effect> confirm_paths(P0Context& context, std::size_t w, PathGraph& 
   const int until = std::min(wave.last + 1, wave.onset + path_layers);
   const auto edges = graph.kept();
   std::vector<Effect> effects;
-  const auto read = [&](const std::set<Edge>& cut, const std::string& name,
-                        const std::string& kind) {
-    const std::vector<Intervention> edit{{.site = {Part::resid_pre, wave.onset},
-                                          .where = {.positions = {0}},
-                                          .edit = Put{graph.state_without(cut)}}};
-    effects.push_back(context.read(w, context.intervene(edit, until), 0, name, kind, "P0"));
-  };
-  for (std::size_t i = 0; i < edges.size(); ++i) {
-    context.tell("cutting the graph's paths",
-                 static_cast<double>(i) / static_cast<double>(edges.size()));
-    read({edges[i]}, path_name(graph, edges[i]), "path cut");
-  }
   if (edges.empty()) return effects;
   const std::set<Edge> own(edges.begin(), edges.end());
-  std::set<Edge> others;
-  for (const auto& edge : graph.candidates()) {
-    if (!own.contains(edge)) others.insert(edge);
-  }
-  read(others, "the graph's paths alone", "all others cut");
-  read(own, "all others alone", "the graph's paths cut");
+  std::vector<std::set<Edge>> cut;
+  for (const auto& edge : edges) cut.push_back({edge});
+  cut.push_back(graph.others(own));
+  cut.push_back(own);
+  const std::vector<at::Tensor> states = graph.states_without(cut);
+  const auto read = [&](const at::Tensor& state, const std::string& name, const std::string& kind) {
+    context.tell("cutting the graph's paths",
+                 static_cast<double>(effects.size()) / static_cast<double>(cut.size()));
+    const std::vector<Intervention> edit{
+        {.site = {Part::resid_pre, wave.onset}, .where = {.positions = {0}}, .edit = Put{state}}};
+    effects.push_back(context.read(w, context.intervene(edit, until), 0, name, kind, "P0"));
+  };
+  for (std::size_t i = 0; i < edges.size(); ++i)
+    read(states[i], path_name(graph, edges[i]), "path cut");
+  read(states[edges.size()], "the graph's paths alone", "all others cut");
+  read(states[edges.size() + 1], "all others alone", "the graph's paths cut");
   return effects;
 }
 

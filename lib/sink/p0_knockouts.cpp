@@ -5,7 +5,7 @@
 #include <array>
 #include <cmath>
 
-#include "core/random.h"
+#include "sink/p0_contrast.h"
 #include "sink/p0_experiments.h"
 #include "sink/p0_ledger.h"
 #include "sink/p0_pointwise.h"
@@ -17,12 +17,10 @@ namespace {
 constexpr std::array knockout_kinds{Ablation::zero, Ablation::mean, Ablation::resample};
 constexpr std::array set_kinds{Ablation::mean, Ablation::resample};
 
-constexpr int layers_read = 1;           // layers of a late wave that a screening run reads
 constexpr std::size_t pair_members = 4;  // components among which all pairs are tried
 constexpr std::size_t read_in_full =
-    4;                           // components whose effect on a late wave is read in all its layers
-constexpr double matters = 0.1;  // share of the sink or of the norm that makes a component matter
-constexpr double needed = 0.3;   // ... that a needed one's knock-out takes away
+    4;                          // components whose effect on a late wave is read in all its layers
+constexpr double needed = 0.3;  // share of the sink or of the norm that a needed one's takes away
 constexpr double takes_over =
     0.1;  // share of the projection that a backup writes in a writer's place
 constexpr double alone_enough = 0.8;  // single knock-outs from here on make pairs pointless
@@ -63,6 +61,19 @@ double removed_by(const std::vector<Effect>& effects, const std::string& name,
   return effect == nullptr ? 0.0 : effect->removed;
 }
 
+// The component whose replacement by mean and by resample removes most, and how much both do.
+std::pair<double, Component> strongest_single(const WaveReport& report,
+                                              const std::vector<Component>& components) {
+  std::pair<double, Component> best{-1.0, {}};
+  for (const auto component : components) {
+    const auto name = to_string(component);
+    const double removed = std::min(removed_by(report.knockouts, name, "mean"),
+                                    removed_by(report.knockouts, name, "resample"));
+    if (removed > best.first) best = {removed, component};
+  }
+  return best;
+}
+
 // The share removed in the wave's layers before `until` alone, so that runs that stopped at
 // different layers can be compared.
 double removed_before(const P0Context& context, std::size_t w, const Effect& effect, int until) {
@@ -85,14 +96,6 @@ void put_effect(std::vector<Effect>& effects, Effect effect) {
   } else {
     *old = std::move(effect);
   }
-}
-
-at::Tensor matched_noise(const at::Tensor& difference, Random& random) {
-  at::Tensor noise = at::empty(difference.sizes(), at::kDouble);
-  auto* data = noise.data_ptr<double>();
-  for (std::int64_t i = 0; i < noise.numel(); ++i) data[i] = random.normal();
-  const at::Tensor wanted = difference.to(at::kDouble).norm(2, -1, true);
-  return (noise * (wanted / noise.norm(2, -1, true))).to(difference.scalar_type());
 }
 
 // Components that write the direction once its writers do not: idle as long as these do, so that
@@ -118,57 +121,44 @@ std::vector<std::pair<double, Component>> takers_over(P0Context& context, std::s
   return found;
 }
 
-// The same replacement at another position, and a random change of the same size at position 0.
-void add_controls(P0Context& context, std::size_t w, const std::vector<Component>& set,
-                  WaveReport& report) {
-  const std::int64_t k = context.control_position();
-  const int until = std::min(context.waves[w].last + 1, context.waves[w].onset + 4);
-  std::vector<Intervention> elsewhere;
-  std::vector<Intervention> random_change;
-  Random random = Random(context.options.seed).fork(11 + w);
-  for (const auto component : set) {
-    const auto& value = context.values.at(component);
-    elsewhere.push_back({.site = output_site(component),
-                         .where = {.positions = {k}},
-                         .edit = Put{value.control_resample}});
-    random_change.push_back({.site = output_site(component),
-                             .where = {.positions = {0}},
-                             .edit = Add{matched_noise(value.mean - value.own, random)}});
+// Sets that may be necessary: first the single component that removes most, or a pair that removes
+// much more; then other singles, then other pairs that remove enough.
+std::vector<std::vector<Component>> candidates(const WaveReport& report,
+                                               const std::vector<Component>& components,
+                                               const std::vector<std::vector<Component>>& sets) {
+  const auto removed_by_both = [](const std::vector<Effect>& effects,
+                                  const std::vector<Component>& set) {
+    return std::min(removed_by(effects, to_string(set), "mean"),
+                    removed_by(effects, to_string(set), "resample"));
+  };
+  auto [most, single] = strongest_single(report, components);
+  std::vector<Component> first{single};
+  std::vector<std::pair<double, std::vector<Component>>> singles;
+  std::vector<std::pair<double, std::vector<Component>>> pairs;
+  for (const auto component : components)
+    singles.emplace_back(removed_by_both(report.knockouts, {component}), std::vector{component});
+  for (const auto& set : sets) {
+    if (set.size() == 2) pairs.emplace_back(removed_by_both(report.sets, set), set);
   }
-  report.controls.push_back(context.read(w, context.intervene(elsewhere, until), 0, to_string(set),
-                                         "resample", fmt::format("t = {}", k)));
-  report.controls.push_back(context.read(w, context.intervene(random_change, until), 0,
-                                         to_string(set), "random change of the mean's size", "P0"));
+  if (most < alone_enough) {
+    for (const auto& [removed, pair] : pairs) {
+      if (removed <= most + synergy) continue;
+      first = pair;
+      most = removed;
+    }
+  }
+  std::vector<std::vector<Component>> found{first};
+  for (auto* others : {&singles, &pairs}) {
+    std::ranges::stable_sort(*others,
+                             [](const auto& a, const auto& b) { return a.first > b.first; });
+    for (const auto& [removed, set] : *others) {
+      if (removed >= alone_enough && set != first) found.push_back(set);
+    }
+  }
+  return found;
 }
 
 }  // namespace
-
-void knock_out_components(P0Context& context, std::vector<WaveReport>& reports) {
-  int until = 0;
-  int deepest = 0;
-  for (std::size_t w = 0; w < context.waves.size(); ++w) {
-    const Wave& wave = context.waves[w];
-    const bool first = w == 0;
-    until =
-        std::max(until, first ? wave.last + 1 : std::min(wave.last + 1, wave.onset + layers_read));
-    deepest = std::max(deepest, wave.onset);
-  }
-  const auto components = components_of_blocks(0, deepest);
-  std::size_t done = 0;
-  for (const auto component : components) {
-    for (const auto kind : knockout_kinds) {
-      context.tell("knocking out components at position 0",
-                   static_cast<double>(done++) /
-                       static_cast<double>(components.size() * knockout_kinds.size()));
-      const Outcome outcome = context.intervene(context.replace({component}, kind), until);
-      for (std::size_t w = 0; w < reports.size(); ++w) {
-        if (component.layer >= context.waves[w].onset) continue;
-        reports[w].knockouts.push_back(
-            context.read(w, outcome, 0, to_string(component), to_string(kind), "P0"));
-      }
-    }
-  }
-}
 
 void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
   const Wave& wave = context.waves[w];
@@ -182,10 +172,15 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
     const double effect = std::max(strongest(report, name, true), strongest(report, name, false));
     const bool writer = std::ranges::find(report.writers, name) != report.writers.end();
     if (!writer && is_needed(report, name)) report.upstream.push_back(name);
-    if (writer || effect >= matters) ranked.emplace_back(effect + (writer ? 1.0 : 0.0), component);
+    if (writer || effect >= knockout_matters)
+      ranked.emplace_back(effect + (writer ? 1.0 : 0.0), component);
   }
   std::ranges::stable_sort(ranked, [](const auto& a, const auto& b) { return a.first > b.first; });
-  if (report.clean.sink.size() > static_cast<std::size_t>(wave.onset + layers_read) && w > 0) {
+  // Of a late wave that lasts to the end the strongest by far is read with its loss at once: it is
+  // the set that removes most, whose loss is read in any case.
+  const bool to_the_end = wave.last + 1 == context.layers();
+  const Component foremost = strongest_single(report, components).second;
+  if (w > 0 && report.clean.sink.size() > static_cast<std::size_t>(wave.onset) + 1) {
     for (std::size_t i = 0; i < std::min(ranked.size(), read_in_full); ++i) {
       const bool writer =
           std::ranges::find(report.writers, to_string(ranked[i].second)) != report.writers.end();
@@ -194,9 +189,11 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
         context.tell("reading the strongest components in full",
                      static_cast<double>(i) / static_cast<double>(read_in_full));
         const auto edits = context.replace({ranked[i].second}, kind);
+        const bool with_loss = to_the_end && kind != Ablation::zero && ranked[i].second == foremost;
+        const auto until = with_loss ? std::nullopt : std::optional(wave.last + 1);
         put_effect(report.knockouts,
-                   context.read(w, context.intervene(edits, wave.last + 1), 0,
-                                to_string(ranked[i].second), to_string(kind), "P0"));
+                   context.read(w, context.intervene(edits, until), 0, to_string(ranked[i].second),
+                                to_string(kind), "P0"));
       }
     }
   }
@@ -247,41 +244,18 @@ void knock_out_sets(P0Context& context, std::size_t w, WaveReport& report) {
     }
   }
 
-  // The smallest set that removes most, at full depth with its effect on the loss, and its
-  // controls.
-  std::vector<Component> best;
-  double best_removed = -1.0;
-  for (const auto component : components) {
-    const auto name = to_string(component);
-    const double removed = std::min(removed_by(report.knockouts, name, "mean"),
-                                    removed_by(report.knockouts, name, "resample"));
-    if (removed > best_removed) {
-      best = {component};
-      best_removed = removed;
-    }
-  }
-  if (best_removed < alone_enough) {
-    for (const auto& set : sets) {
-      if (set.size() != 2) continue;
-      const auto name = to_string(set);
-      const double removed = std::min(removed_by(report.sets, name, "mean"),
-                                      removed_by(report.sets, name, "resample"));
-      if (removed > best_removed + synergy) {
-        best = set;
-        best_removed = removed;
-      }
-    }
-  }
+  // The smallest set that removes most and more than its controls do, at full depth with its effect
+  // on the loss.
+  const auto chosen = choose_by_controls(context, w, candidates(report, components, sets), report);
+  auto& effects = chosen.size() == 1 ? report.knockouts : report.sets;
   for (const auto kind : set_kinds) {
-    const Effect* known = find_effect(best.size() == 1 ? report.knockouts : report.sets,
-                                      to_string(best), to_string(kind));
+    const Effect* known = find_effect(effects, to_string(chosen), to_string(kind));
     if (known != nullptr && known->loss_change) continue;
     context.tell("reading the loss", kind == Ablation::mean ? 0.0 : 0.5);
-    Effect effect = context.read(w, context.intervene(context.replace(best, kind), std::nullopt), 0,
-                                 to_string(best), to_string(kind), "P0");
-    put_effect(best.size() == 1 ? report.knockouts : report.sets, std::move(effect));
+    const auto edits = context.replace(chosen, kind);
+    put_effect(effects, context.read(w, context.intervene(edits, std::nullopt), 0,
+                                     to_string(chosen), to_string(kind), "P0"));
   }
-  add_controls(context, w, best, report);
 }
 
 }  // namespace plumb

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "plumb/metrics.h"
+#include "sink/p0_contrast.h"
 #include "sink/p0_vocabulary.h"
 
 namespace plumb {
@@ -104,29 +105,31 @@ Estimate removed_interval(const Effect& effect, double base, double null) {
   return {effect.removed, (base - effect.value.high) / excess, (base - effect.value.low) / excess};
 }
 
+// Says so where a control does too much of what is claimed.
+std::string too_little_beyond(const Contrast& beside, const P0Options& options) {
+  if (beside.exceeds) return "";
+  return beside.difference.low > 0.0
+             ? fmt::format(", more than 1/{:g} of it: not enough beyond chance",
+                           options.control_ratio)
+             : std::string(", no less within the interval: not beyond chance");
+}
+
 Rung necessary(const P0Context& context, const WaveReport& report) {
-  const Effect* best = nullptr;
-  for (const auto* effects : {&report.knockouts, &report.sets}) {
-    for (const auto& effect : *effects) {
-      // The set whose controls were run: the smallest that removes enough by mean and by resample.
-      const bool chosen = !report.controls.empty() && effect.name == report.controls.front().name;
-      if (!chosen || effect.kind == "zero") continue;
-      if (best == nullptr || effect.removed > best->removed) best = &effect;
-    }
-  }
-  if (best == nullptr || report.controls.size() < 2)
+  if (report.controls.empty())
     return rung("L4", "necessary", "no component lies before the onset", {}, 0.0, Holds::untested);
-  const double null = context.null_at(0);
-  const Estimate value = removed_interval(*best, report.clean.value.mean, null);
-  const double control = std::max(report.controls[0].removed, 0.0);
+  const Necessity found = necessity_of(context.options, report, report.controls.front().name);
+  if (found.effect == nullptr || found.contrast == nullptr)
+    return rung("L4", "necessary", "no knock-out was read", {}, 0.0, Holds::untested);
+  const Estimate value =
+      removed_interval(*found.effect, report.clean.value.mean, context.null_at(0));
   const std::string claim = fmt::format(
       "share of the excess that {} by {} at position 0 removes ({}); the same at {} removes {:.1f} "
-      "%, a random change of that size {:.0f} %",
-      best->name, best->kind, best->outcome, report.controls[0].where, 100 * control,
-      100 * report.controls[1].removed);
-  return rung(
-      "L4", "necessary", claim, value, control,
-      holds_if(best->removed >= context.options.necessary && control < context.options.control));
+      "%, a random change of that size {:.0f} %{}",
+      found.effect->name, found.effect->kind, found.effect->outcome, report.controls.front().where,
+      100 * found.elsewhere, 100 * found.contrast->by_control,
+      too_little_beyond(*found.contrast, context.options));
+  return rung("L4", "necessary", claim, value,
+              std::max(found.elsewhere, found.contrast->by_control), holds_if(found.holds));
 }
 
 Rung sufficient(const P0Context& context, const WaveReport& report) {
@@ -147,19 +150,34 @@ Rung sufficient(const P0Context& context, const WaveReport& report) {
               holds_if(found->sufficient));
 }
 
-Rung ordered(const P0Options& options, const LadderEvidence& evidence) {
+Rung ordered(const P0Options& options, const LadderEvidence& evidence, const WaveReport& report) {
   if (!evidence.graph.recovered.defined() || evidence.graph.largest_edge.empty()) {
     return rung("L6", "ordered", "no path between components was found", {}, 0.0,
                 evidence.graph.recovered.defined() ? Holds::no : Holds::untested);
   }
   const Estimate recovered = bootstrap(evidence.graph.recovered, options.seed);
-  return rung(
-      "L6", "ordered",
-      fmt::format(
-          "share of the projection recovered by the graph's paths alone; cutting {} loses {:.0f} %",
-          evidence.graph.largest_edge, 100 * evidence.graph.largest_cut),
-      recovered, 0.0,
-      holds_if(recovered.mean >= options.recovered && evidence.graph.largest_cut >= options.link));
+  std::string claim = "share of the projection recovered by the graph's paths alone";
+  bool holds = recovered.mean >= options.recovered && evidence.graph.largest_cut >= options.link;
+  double null = 0.0;
+  const Contrast* link = nullptr;
+  for (const auto& beside : report.contrasts) {
+    if (beside.rung != "L6") continue;
+    if (beside.name.ends_with(" cut")) {
+      if (link == nullptr || (!link->exceeds && beside.exceeds)) link = &beside;
+      continue;
+    }
+    holds = holds && beside.exceeds;
+    null = beside.by_control;
+    claim += fmt::format("; as many random paths keep {:.0f} %{}", 100 * null,
+                         too_little_beyond(beside, options));
+  }
+  if (link != nullptr) {
+    holds = holds && link->exceeds && link->effect >= options.link;
+    claim +=
+        fmt::format("; {} loses {:.0f} %, a random change of that size {:.0f} %{}", link->name,
+                    100 * link->effect, 100 * link->by_control, too_little_beyond(*link, options));
+  }
+  return rung("L6", "ordered", claim, recovered, null, holds_if(holds));
 }
 
 Rung signal(const P0Context& context, const WaveReport& report) {
@@ -190,7 +208,8 @@ Rung used(const WaveReport& report) {
   const Effect* best = nullptr;
   for (const auto* effects : {&report.knockouts, &report.sets}) {
     for (const auto& effect : *effects) {
-      if (effect.loss_change && effect.kind == "mean") best = &effect;
+      const bool chosen = !report.controls.empty() && effect.name == report.controls.front().name;
+      if (chosen && effect.loss_change && effect.kind == "mean") best = &effect;
     }
   }
   if (best == nullptr) return rung("L8", "used", "the loss was not read", {}, 0.0, Holds::untested);
@@ -236,7 +255,7 @@ void climb(const P0Context& context, std::size_t w, const LadderEvidence& eviden
                    located(context, w, evidence, report),
                    necessary(context, report),
                    sufficient(context, report),
-                   ordered(context.options, evidence),
+                   ordered(context.options, evidence, report),
                    signal(context, report),
                    used(report),
                    rung("L9", "general", "one model, one checkpoint: run other models and seeds",

@@ -59,6 +59,13 @@ void check(const P0Options& options, const Model&) {
   positive(options.prefix, "a prefix length");
   share(options.necessary, "necessary");
   share(options.control, "control");
+  if (!(options.control_ratio >= 1.0 && options.control_ratio < 1e6)) {
+    throw Error(
+        ErrorKind::bad_argument,
+        fmt::format("expected a control_ratio of at least 1 (how many times its control's an "
+                    "effect must be), got {}",
+                    options.control_ratio));
+  }
   share(options.sufficient, "sufficient");
   share(options.located, "located");
   share(options.vocabulary, "vocabulary");
@@ -75,12 +82,19 @@ namespace {
 
 const std::vector<std::pair<std::string, double P0Options::*>>& thresholds() {
   static const std::vector<std::pair<std::string, double P0Options::*>> all{
-      {"necessary", &P0Options::necessary},   {"control", &P0Options::control},
-      {"sufficient", &P0Options::sufficient}, {"located", &P0Options::located},
-      {"vocabulary", &P0Options::vocabulary}, {"separable", &P0Options::separable},
-      {"recovered", &P0Options::recovered},   {"link", &P0Options::link},
-      {"signal", &P0Options::signal},         {"signal_margin", &P0Options::signal_margin},
-      {"learned", &P0Options::learned},       {"shift", &P0Options::shift}};
+      {"necessary", &P0Options::necessary},
+      {"control", &P0Options::control},
+      {"control_ratio", &P0Options::control_ratio},
+      {"sufficient", &P0Options::sufficient},
+      {"located", &P0Options::located},
+      {"vocabulary", &P0Options::vocabulary},
+      {"separable", &P0Options::separable},
+      {"recovered", &P0Options::recovered},
+      {"link", &P0Options::link},
+      {"signal", &P0Options::signal},
+      {"signal_margin", &P0Options::signal_margin},
+      {"learned", &P0Options::learned},
+      {"shift", &P0Options::shift}};
   return all;
 }
 

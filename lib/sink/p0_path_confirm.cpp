@@ -117,6 +117,8 @@ std::vector<DoubtfulPath> drop_unconfirmed(P0Context& context, std::size_t w, Pa
     context.tell("confirming the paths on other tokens", 0.5);
     const at::Tensor here = graph.alone();
     const at::Tensor there = second.alone();
+    graph.look_ahead(graph.kept());
+    second.look_ahead(graph.kept());
     std::vector<std::pair<DoubtfulPath, Edge>> unconfirmed;
     for (const auto& edge : graph.kept()) {
       DoubtfulPath path{

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "sink/p0_contrast.h"
+
 namespace plumb {
 
 namespace {
@@ -66,21 +68,34 @@ std::vector<PathGraph::Edge> PathGraph::kept(const std::set<Edge>& cut) const {
   return edges;
 }
 
-// `known` differs from what is asked for in readers from `from` on alone.
 PathGraph::Evaluated PathGraph::evaluate(const std::set<Edge>& cut, const Evaluated* known,
                                          Component from) {
-  std::set<Component> alive;
-  for (const auto& [sender, reader] : kept(cut)) alive.insert(sender);
-  const P0System::Cuts cuts{.replaced = replaced_,
-                            .cut =
-                                [&](Component sender, Component reader) {
-                                  return cut.contains({sender, reader});
-                                },
-                            .known = known == nullptr ? nullptr : &known->writes,
-                            .from = from,
-                            .read = [&](Component component) { return alive.contains(component); }};
-  Evaluated found{.writes = system_.writes(cuts)};
-  found.projection = system_.state(found.writes, cuts).to(at::kDouble).matmul(direction_);
+  return std::move(evaluate({{.cut = cut, .known = known, .from = from}}).front());
+}
+
+std::vector<PathGraph::Evaluated> PathGraph::evaluate(const std::vector<Question>& questions) {
+  std::vector<std::set<Component>> alive(questions.size());
+  std::vector<P0System::Cuts> all;
+  for (std::size_t i = 0; i < questions.size(); ++i) {
+    const Question& question = questions[i];
+    for (const auto& [sender, reader] : kept(question.cut)) alive[i].insert(sender);
+    all.push_back({.replaced = replaced_,
+                   .cut =
+                       [&question](Component sender, Component reader) {
+                         return question.cut.contains({sender, reader});
+                       },
+                   .added = question.added,
+                   .known = question.known == nullptr ? nullptr : &question.known->writes,
+                   .from = question.from,
+                   .read = [&read = alive[i]](Component sender) { return read.contains(sender); }});
+  }
+  std::vector<P0System::Writes> writes = system_.writes(all);
+  std::vector<Evaluated> found;
+  for (std::size_t i = 0; i < questions.size(); ++i) {
+    const at::Tensor state = system_.state(writes[i], all[i]);
+    found.push_back(
+        {.writes = std::move(writes[i]), .projection = state.to(at::kDouble).matmul(direction_)});
+  }
   return found;
 }
 
@@ -93,26 +108,63 @@ at::Tensor PathGraph::carried(const at::Tensor& projection) const {
 double PathGraph::share(const at::Tensor& projection) const { return mean_of(carried(projection)); }
 
 at::Tensor PathGraph::without(const Edge& edge) {
-  std::set<Edge> cut = cut_;
-  cut.insert(edge);
-  return carried(evaluate(cut, &now_, edge.second).projection);
+  look_ahead({edge});
+  return without_.at(edge);
 }
 
-at::Tensor PathGraph::only(const std::set<Edge>& edges) {
-  std::set<Edge> cut;
-  for (const auto& edge : candidates()) {
-    if (!edges.contains(edge)) cut.insert(edge);
+void PathGraph::look_ahead(const std::vector<Edge>& edges) {
+  std::vector<Edge> asked;
+  std::vector<Question> questions;
+  for (const auto& edge : edges) {
+    if (without_.contains(edge)) continue;
+    std::set<Edge> cut = cut_;
+    cut.insert(edge);
+    asked.push_back(edge);
+    questions.push_back({.cut = std::move(cut), .known = &now_, .from = edge.second});
   }
-  return carried(evaluate(cut, nullptr, {}).projection);
+  const auto found = evaluate(questions);
+  for (std::size_t i = 0; i < asked.size(); ++i) without_[asked[i]] = carried(found[i].projection);
 }
+
+at::Tensor PathGraph::disturbed(const Edge& edge, Random& random, int draws) {
+  const at::Tensor change = system_.donor(edge.first, Ablation::mean) - now_.writes.at(edge.first);
+  std::vector<Question> questions;
+  for (int i = 0; i < draws; ++i) {
+    questions.push_back({.cut = cut_,
+                         .known = &now_,
+                         .from = edge.second,
+                         .added = {{edge, random_of_size(change, random)}}});
+  }
+  at::Tensor sum = at::zeros_like(now_.projection);
+  for (const auto& found : evaluate(questions)) sum = sum + carried(found.projection);
+  return sum / static_cast<double>(draws);
+}
+
+std::set<PathGraph::Edge> PathGraph::others(const std::set<Edge>& edges) const {
+  std::set<Edge> left;
+  for (const auto& edge : candidates()) {
+    if (!edges.contains(edge)) left.insert(edge);
+  }
+  return left;
+}
+
+at::Tensor PathGraph::only(const std::set<Edge>& edges) { return all_but(others(edges)); }
 
 at::Tensor PathGraph::all_but(const std::set<Edge>& edges) {
-  return carried(evaluate(edges, nullptr, {}).projection);
+  return all_but(std::vector{edges}).front();
+}
+
+std::vector<at::Tensor> PathGraph::all_but(const std::vector<std::set<Edge>>& sets) {
+  std::vector<Question> questions;
+  for (const auto& set : sets) questions.push_back({.cut = set});
+  std::vector<at::Tensor> left;
+  for (const auto& found : evaluate(questions)) left.push_back(carried(found.projection));
+  return left;
 }
 
 at::Tensor PathGraph::complement() {
   const auto edges = kept();
-  return all_but({edges.begin(), edges.end()});
+  return all_but(std::set<Edge>(edges.begin(), edges.end()));
 }
 
 at::Tensor PathGraph::lost_without(const std::vector<Component>& components) {
@@ -129,11 +181,16 @@ void PathGraph::drop(const Edge& edge) {
   cut_again(cut);
 }
 
-at::Tensor PathGraph::state_without(const std::set<Edge>& edges) {
-  const auto cut = [&](Component sender, Component reader) {
-    return edges.contains({sender, reader});
-  };
-  return system_.state({.replaced = replaced_, .cut = cut}).unsqueeze(1);
+std::vector<at::Tensor> PathGraph::states_without(const std::vector<std::set<Edge>>& sets) {
+  std::vector<P0System::Cuts> all;
+  for (const auto& set : sets) {
+    all.push_back({.replaced = replaced_, .cut = [&set](Component sender, Component reader) {
+                     return set.contains({sender, reader});
+                   }});
+  }
+  std::vector<at::Tensor> states = system_.states(all);
+  for (auto& state : states) state = state.unsqueeze(1);
+  return states;
 }
 
 std::map<PathGraph::Edge, double> PathGraph::sizes() const {
@@ -158,6 +215,7 @@ std::map<PathGraph::Edge, double> PathGraph::sizes() const {
 void PathGraph::accept(const std::set<Edge>& cut, Evaluated found) {
   cut_ = cut;
   now_ = std::move(found);
+  without_.clear();
 }
 
 void PathGraph::prune(const std::function<void(double)>& progress) {
@@ -211,20 +269,41 @@ void PathGraph::try_cutting(Component reader, const std::vector<Component>& send
 // One round: the edges in the order of what their cut changes now, each cut if the graph stays
 // within the tolerance. False if none could be spared.
 bool PathGraph::drop_weakest() {
-  now_ = evaluate(cut_, nullptr, {});
+  std::vector<Edge> edges = kept();
+  look_ahead(edges);
   const double here = share(current());
   std::vector<std::pair<double, Edge>> ranked;
-  for (const auto& edge : kept())
-    ranked.emplace_back(std::abs(here - mean_of(without(edge))), edge);
+  for (const auto& edge : edges) ranked.emplace_back(std::abs(here - mean_of(without(edge))), edge);
   std::ranges::stable_sort(ranked, {}, &std::pair<double, Edge>::first);
+  std::erase_if(ranked, [](const auto& entry) { return entry.first > 2.0 * graph_tolerance; });
   bool dropped = false;
-  for (const auto& [change, edge] : ranked) {
-    if (change > 2.0 * graph_tolerance) break;
+  std::size_t together = 1;
+  for (std::size_t first = 0; first < ranked.size();) {
+    // Several are tried as if those before them stayed; from one that goes on they are tried anew.
+    const std::size_t last = std::min(ranked.size(), first + together);
+    std::vector<Edge> tried;
+    edges = kept();
+    for (std::size_t i = first; i < last; ++i) {
+      // What led to an edge that went before is cut off already.
+      if (std::ranges::find(edges, ranked[i].second) != edges.end())
+        tried.push_back(ranked[i].second);
+    }
+    look_ahead(tried);
+    const auto spared = std::ranges::find_if(tried, [&](const Edge& edge) {
+      return std::abs(mean_of(without(edge)) - 1.0) <= graph_tolerance;
+    });
+    if (spared == tried.end()) {
+      first = last;
+      together *= 2;
+      continue;
+    }
+    first = 1 + static_cast<std::size_t>(
+                    std::ranges::find(ranked, *spared, &std::pair<double, Edge>::second) -
+                    ranked.begin());
+    together = 2;
     std::set<Edge> cut = cut_;
-    cut.insert(edge);
-    Evaluated found = evaluate(cut, &now_, edge.second);
-    if (std::abs(share(found.projection) - 1.0) > graph_tolerance) continue;
-    accept(cut, std::move(found));
+    cut.insert(*spared);
+    accept(cut, evaluate(cut, &now_, spared->second));
     dropped = true;
   }
   return dropped;

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/random.h"
 #include "sink/p0_pointwise.h"
 
 namespace plumb {
@@ -50,6 +51,16 @@ class PathGraph {
   at::Tensor complement();
   at::Tensor only(const std::set<Edge>& edges);
   at::Tensor all_but(const std::set<Edge>& edges);
+  /// The last for several sets at once.
+  std::vector<at::Tensor> all_but(const std::vector<std::set<Edge>>& sets);
+  /// Evaluates the graph without each of the edges together, as far as that is not known yet, so
+  /// that `without` has them at hand.
+  void look_ahead(const std::vector<Edge>& edges);
+  /// With the graph's, one of which is changed by as much as its cut changes it, but at random;
+  /// mean over so many draws.
+  at::Tensor disturbed(const Edge& edge, Random& random, int draws);
+  /// All paths but a set's: `only` them is `all_but` those.
+  std::set<Edge> others(const std::set<Edge>& edges) const;
   /// The graph's projection, by sequence, over the mean of the model's: a sequence whose own is
   /// near none has no share of its own.
   at::Tensor recovered() { return current() / whole_; }
@@ -57,8 +68,8 @@ class PathGraph {
   /// sequence.
   at::Tensor lost_without(const std::vector<Component>& components);
 
-  /// State of position 0 at the onset with the paths of a set cut, [B, 1, d_model].
-  at::Tensor state_without(const std::set<Edge>& edges);
+  /// States of position 0 at the onset with the paths of each set cut, [B, 1, d_model].
+  std::vector<at::Tensor> states_without(const std::vector<std::set<Edge>>& sets);
   /// How much of its input each path gives its reader: the length of what its cut changes there
   /// over that of the input, mean over sequences.
   std::map<Edge, double> sizes() const;
@@ -67,13 +78,21 @@ class PathGraph {
 
  private:
   struct Evaluated {
-    std::map<Component, at::Tensor> writes = {};
+    P0System::Writes writes = {};
     at::Tensor projection = {};
+  };
+  // `known` differs from what is asked for in readers from `from` on alone.
+  struct Question {
+    std::set<Edge> cut = {};
+    const Evaluated* known = nullptr;
+    Component from = {};
+    std::map<Edge, at::Tensor> added = {};
   };
 
   PathGraph(P0Context& context, std::size_t wave, std::vector<Component> replaced, P0System system);
   void cut_again(const std::set<Edge>& cut);
   std::vector<Edge> kept(const std::set<Edge>& cut) const;
+  std::vector<Evaluated> evaluate(const std::vector<Question>& questions);
   Evaluated evaluate(const std::set<Edge>& cut, const Evaluated* known, Component from);
   at::Tensor current();
   at::Tensor carried(const at::Tensor& projection) const;
@@ -94,7 +113,8 @@ class PathGraph {
   double carries_ = 1.0;  // whole_ less the projection with every path cut
   std::set<Edge> cut_ = {};
   Evaluated now_ = {};
-  std::set<Component> alive_ = {};  // senders some kept edge starts from
+  std::map<Edge, at::Tensor> without_ = {};  // carried when the graph loses this edge too
+  std::set<Component> alive_ = {};           // senders some kept edge starts from
 };
 
 /// "m1->m2"; the read-out by its own name.
@@ -107,8 +127,14 @@ std::string path_name(const PathGraph& graph, const PathGraph::Edge& edge);
 std::vector<DoubtfulPath> drop_unconfirmed(P0Context& context, std::size_t wave, PathGraph& graph,
                                            const std::vector<Component>& replaced = {});
 
-/// Faithfulness and completeness of the pruned graph, against random graphs of its size.
-GraphCheck check_graph(P0Context& context, std::size_t wave, PathGraph& graph);
+/// Faithfulness and completeness of the pruned graph, against random graphs of its size. Where
+/// there are twice as many paths as it has, that is a contrast of L6.
+GraphCheck check_graph(P0Context& context, std::size_t wave, PathGraph& graph,
+                       std::vector<Contrast>& contrasts);
+
+/// What the cut of one of its paths loses, beside a random change of that size: a contrast of L6.
+Contrast check_link(P0Context& context, std::size_t wave, PathGraph& graph,
+                    const PathGraph::Edge& edge);
 
 /// The graph's paths cut one at a time in the order of the forward pass, then all others, each read
 /// on the sink of the full model from the onset on.

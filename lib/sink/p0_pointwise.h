@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "sink/p0_context.h"
@@ -34,6 +35,8 @@ class P0System {
     /// read-out is the reader {depth, false}.
     std::function<bool(Component sender, Component reader)> cut = {};
     Ablation donor = Ablation::mean;
+    /// What is added to what a reader gets from a sender, [B, 1, d_model].
+    std::map<std::pair<Component, Component>, at::Tensor> added = {};
     /// Writes of an earlier evaluation whose edits before the component `from` were the same.
     const std::map<Component, at::Tensor>* known = nullptr;
     Component from = {};
@@ -41,12 +44,17 @@ class P0System {
     std::function<bool(Component)> read = {};
   };
 
-  /// What each component writes, [B, 1, d_model].
-  std::map<Component, at::Tensor> writes(const Cuts& cuts);
+  using Writes = std::map<Component, at::Tensor>;
+
+  /// What each component writes, [B, 1, d_model]. Of several evaluations together the bits are
+  /// those of each by itself, and it costs a fraction.
+  Writes writes(const Cuts& cuts);
+  std::vector<Writes> writes(const std::vector<Cuts>& all);
 
   /// State of position 0 entering block `depth`, [B, d_model]; the second from what was written.
   at::Tensor state(const Cuts& cuts);
-  at::Tensor state(const std::map<Component, at::Tensor>& written, const Cuts& cuts) const;
+  at::Tensor state(const Writes& written, const Cuts& cuts) const;
+  std::vector<at::Tensor> states(const std::vector<Cuts>& all);
 
   /// What stands in for a component's output, [B, 1, d_model].
   at::Tensor donor(Component component, Ablation ablation) const;
@@ -55,13 +63,12 @@ class P0System {
   at::Tensor projection(const Cuts& cuts, const at::Tensor& direction);
 
  private:
-  at::Tensor apply(Component component, const at::Tensor& input);
-  at::Tensor sum_for(Component reader, const std::map<Component, at::Tensor>& present,
-                     const Cuts& cuts) const;
+  std::vector<at::Tensor> apply(Component component, const std::vector<at::Tensor>& inputs);
+  at::Tensor apply_rows(Component component, const at::Tensor& input);
+  at::Tensor sum_for(Component reader, const Writes& present, const Cuts& cuts) const;
 
   P0Context& context_;
   const std::map<Component, ComponentValues>& values_;
-  at::Tensor ids_;
   at::Tensor input_;
   int depth_;
   std::vector<Component> components_;

@@ -28,6 +28,14 @@ at::Tensor others_only(const at::Tensor& values, std::int64_t position, std::int
   return result;
 }
 
+// What a column of the clean run has in all sequences beyond what it has in the first few; 0 for
+// all of them, to the bit.
+double beyond(const at::Tensor& clean, std::int64_t column, std::int64_t sequences) {
+  if (sequences == clean.size(0)) return 0.0;
+  const at::Tensor values = clean.select(1, column).to(at::kDouble);
+  return (values.mean() - values.narrow(0, 0, sequences).mean()).item<double>();
+}
+
 std::int64_t most_frequent(const at::Tensor& positions) {
   std::map<std::int64_t, int> count;
   for (std::int64_t i = 0; i < positions.size(0); ++i) ++count[positions[i].item<std::int64_t>()];
@@ -51,37 +59,48 @@ Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t posit
   Effect effect{.name = std::move(name), .kind = std::move(kind), .where = std::move(where)};
   const auto T = inputs.length();
   const auto readable = std::max<std::int64_t>(1, T - std::min(fewest_queries, T / 2));
-  at::Tensor own = at::zeros({inputs.tokens.batch()}, at::kDouble);
+  const std::int64_t B =
+      outcome.received.empty() ? inputs.tokens.batch() : outcome.received.front().size(0);
+  effect.sequences = B;
+  at::Tensor own = at::zeros({B}, at::kDouble);
   at::Tensor before = at::zeros_like(own);
-  at::Tensor others = at::zeros({inputs.tokens.batch(), readable}, at::kDouble);
+  at::Tensor others = at::zeros({B, readable}, at::kDouble);
   at::Tensor others_before = at::zeros_like(others);
+  std::vector<at::Tensor> each;
   int counted = 0;
   const int last = std::min(wave.last + 1, static_cast<int>(outcome.received.size()));
   for (std::size_t layer = 0; layer < outcome.received.size(); ++layer) {
     const at::Tensor& received = outcome.received[layer];
-    effect.sink.push_back(received.select(1, position).mean().item<double>());
+    const at::Tensor same = clean.received[layer].narrow(0, 0, B);
+    effect.sink.push_back(received.select(1, position).mean().item<double>() +
+                          beyond(clean.received[layer], position, B));
+    each.push_back(received.select(1, position).to(at::kDouble));
     effect.other_sink.push_back(
         std::get<0>(others_only(received, position, readable).max(1)).mean().item<double>());
     const int l = static_cast<int>(layer);
     if (l < wave.onset || l >= last) continue;
-    own = own + received.select(1, position).to(at::kDouble);
-    before = before + clean.received[layer].select(1, position).to(at::kDouble);
+    own = own + received.select(1, position).to(at::kDouble) +
+          beyond(clean.received[layer], position, B);
+    before = before + same.select(1, position).to(at::kDouble) +
+             beyond(clean.received[layer], position, B);
     others = others + others_only(received, position, readable).to(at::kDouble);
-    others_before =
-        others_before + others_only(clean.received[layer], position, readable).to(at::kDouble);
+    others_before = others_before + others_only(same, position, readable).to(at::kDouble);
     ++counted;
   }
+  if (!each.empty()) effect.each = at::stack(each);
   effect.value = bootstrap(own / std::max(1, counted), options.seed);
   const double base = (before / std::max(1, counted)).mean().item<double>();
 
   const at::Tensor& norm = outcome.onset_norm[w];
   if (norm.defined()) {
-    effect.norm = bootstrap(norm.select(1, position), options.seed);
+    effect.norm = bootstrap(norm.select(1, position) + beyond(clean.onset_norm[w], position, B),
+                            options.seed);
     const auto [largest, argmax] = others_only(norm, position, T).max(1);
     effect.other_norm = largest.mean().item<double>();
-    const at::Tensor new_spike = others_only(norm, position, T)
-                                     .gt(spike_norm[w])
-                                     .logical_and(clean.onset_norm[w].le(spike_norm[w]));
+    const at::Tensor new_spike =
+        others_only(norm, position, T)
+            .gt(spike_norm[w])
+            .logical_and(clean.onset_norm[w].narrow(0, 0, B).le(spike_norm[w]));
     const at::Tensor has_rival = new_spike.any(1);
     effect.rival_share = has_rival.to(at::kDouble).mean().item<double>();
     effect.other_position = most_frequent(argmax);
@@ -112,7 +131,7 @@ Effect P0Context::read(std::size_t w, const Outcome& outcome, std::int64_t posit
     effect.outcome = effect.removed >= removed_from ? "removed" : "weakened";
   }
   if (outcome.loss.defined())
-    effect.loss_change = bootstrap(outcome.loss - clean.loss, options.seed);
+    effect.loss_change = bootstrap(outcome.loss - clean.loss.narrow(0, 0, B), options.seed);
   return effect;
 }
 

@@ -57,6 +57,8 @@ void test_self_mask(P0Context& context, std::size_t w, WaveReport& report) {
   for (int layer = 0; layer < wave.onset; ++layer) all.push_back(layer);
   int tried = 0;
   const auto test = [&](const std::vector<int>& layers) {
+    const auto known = std::ranges::find(report.self_masks, layers, &SelfMask::layers);
+    if (known != report.self_masks.end()) return known->sufficient;
     context.tell("making a sink elsewhere", std::min(0.95, 0.05 * tried++));
     report.self_masks.push_back(try_mask(context, w, layers, clean_sink));
     return report.self_masks.back().sufficient;

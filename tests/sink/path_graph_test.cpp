@@ -231,5 +231,43 @@ TEST(PathGraph, GivesTheSameFromAnEarlierEvaluationAsAfresh) {
   EXPECT_NEAR(graph.only({candidates.begin(), candidates.end()}).mean().item<double>(), 1.0, 1e-12);
 }
 
+// Whether the BLAS here gives a row of a float32 product the same bits however many rows there are,
+// as long as they fill its kernels. None promises it.
+bool rows_stand_alone(std::int64_t width) {
+  constexpr std::int64_t rows_of_kernels = 12;
+  const at::Tensor rows = at::randn({384, width}, at::kFloat);
+  const at::Tensor weights = at::randn({width, width}, at::kFloat);
+  const at::Tensor whole = rows.mm(weights.t());
+  for (std::int64_t count = rows_of_kernels; count < rows.size(0); count += rows_of_kernels) {
+    if (!at::equal(rows.narrow(0, 0, count).mm(weights.t()), whole.narrow(0, 0, count)))
+      return false;
+  }
+  return true;
+}
+
+TEST(PathGraph, SeveralEvaluationsTogetherHaveTheBitsOfEachAlone) {
+  const Planted planted = plant({.seed = 4, .write = 2});
+  const Model model = to_model(planted, {.threads = 2});
+  constexpr std::int64_t few = 7;  // fills no kernel
+  const Inputs inputs =
+      make_inputs(test::as_lists(plant_tokens(planted, 5, few, 32)), 32, {}, "tokens");
+  const P0Options options{.causal_sequences = few, .causal_length = 32};
+  const SinkSurvey survey = survey_sink(model, inputs);
+  ASSERT_FALSE(survey.waves.empty());
+  const Progress quiet;
+  P0Context context(model, inputs, options, survey.waves, survey, quiet);
+  PathGraph graph(context, 0);
+  std::vector<std::set<PathGraph::Edge>> sets;
+  for (const auto& edge : graph.candidates()) sets.push_back({edge});
+  const auto together = graph.all_but(sets);
+  ASSERT_EQ(together.size(), sets.size());
+  // A BLAS that rounds a row by how many stand beside it leaves float32's rounding.
+  const double allowed = rows_stand_alone(planted.config.d_model) ? 0.0 : 1e-4;
+  for (std::size_t i = 0; i < sets.size(); ++i) {
+    EXPECT_LE((graph.all_but(sets[i]) - together[i]).abs().max().item<double>(), allowed)
+        << path_name(graph, *sets[i].begin());
+  }
+}
+
 }  // namespace
 }  // namespace plumb
