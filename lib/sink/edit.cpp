@@ -200,7 +200,7 @@ SinkDirection find_sink_direction(const Model& model, const Inputs& inputs) {
   const auto strongest = std::ranges::max_element(survey.waves, {}, &Wave::mean);
   if (strongest == survey.waves.end()) {
     refuse(
-        "the inputs show no wave of sinks, and so no direction of one; give --direction, or "
+        "the inputs show no wave of sinks, and so no direction of one; name a file of one, or "
         "other inputs");
   }
   if (strongest->onset == 0)
