@@ -339,7 +339,7 @@ TEST(Thresholds, AreSetByNameAndRefusedOtherwise) {
   set_threshold(options, "necessary", 0.95);
   EXPECT_DOUBLE_EQ(options.necessary, 0.95);
   EXPECT_THROW(set_threshold(options, "necesary", 0.9), Error);
-  EXPECT_EQ(p0_thresholds().size(), 12U);
+  EXPECT_EQ(p0_thresholds().size(), 13U);
 }
 
 }  // namespace
