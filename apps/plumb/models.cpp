@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <iostream>
 
-#include "address_space.h"
 #include "output.h"
 #include "plumb/error.h"
 #include "plumb/plant.h"
@@ -56,7 +55,6 @@ LoadOptions load_options(const Common& common) {
   constexpr int kept_free = 1 << 30;
   mallopt(M_MMAP_THRESHOLD, common.memory > 0 ? own_pages_from : own_pages_unbound);
   if (common.memory == 0) mallopt(M_TRIM_THRESHOLD, kept_free);
-  check_room_for_blas(common.threads);
   if (common.device == "cuda") {
     if (!at::hasCUDA()) {
       throw Error(ErrorKind::unsupported,

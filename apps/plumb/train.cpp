@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "address_space.h"
 #include "output.h"
 #include "plumb/error.h"
 #include "plumb/train_probe.h"
@@ -97,7 +96,6 @@ TrainOptions read_options(const TrainFlags& flags) {
 }
 
 int run_train(const TrainFlags& flags, const std::string& command_line) {
-  check_room_for_blas(1);
   const Common& common = flags.common;
   if (common.out.empty()) {
     throw Error(ErrorKind::bad_argument, "plumb train needs --out DIR to write the models to");

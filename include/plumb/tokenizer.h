@@ -45,7 +45,7 @@ class Tokenizer {
   std::string decode(const std::vector<std::int64_t>& ids) const;
 
   /// One token as a person would read it: its text, with control characters and partial UTF-8
-  /// escaped as \n, \t, \xNN; "<7>" where there is no token 7.
+  /// escaped as `\n`, `\t`, `\xNN`; "<7>" where there is no token 7.
   std::string show(std::int64_t id) const;
 
   std::int64_t size() const;                ///< number of ids

@@ -46,6 +46,33 @@ std::vector<std::string> split_lines(const std::string& content) {
   return lines;
 }
 
+std::vector<std::string> csv_record(std::string_view content, std::size_t& at) {
+  std::vector<std::string> fields(1);
+  bool quoted = false;
+  for (; at < content.size(); ++at) {
+    const char c = content[at];
+    if (quoted) {
+      if (c != '"') {
+        fields.back() += c;
+      } else if (at + 1 < content.size() && content[at + 1] == '"') {
+        fields.back() += content[++at];
+      } else {
+        quoted = false;
+      }
+    } else if (c == '"') {
+      quoted = true;
+    } else if (c == ',') {
+      fields.emplace_back();
+    } else if (c == '\n') {
+      ++at;
+      break;
+    } else if (c != '\r') {
+      fields.back() += c;
+    }
+  }
+  return fields;
+}
+
 std::vector<std::string> read_texts(const std::filesystem::path& file) {
   std::vector<std::string> texts;
   for (std::string& line : split_lines(read_input(file))) {

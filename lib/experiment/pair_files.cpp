@@ -122,35 +122,6 @@ PairIds from_json(const Json& line, const PairReader& reader) {
   return pair;
 }
 
-/// The fields of one record, and where the next begins. Quoted fields may hold commas, doubled
-/// quotes and line ends.
-std::vector<std::string> csv_record(std::string_view content, std::size_t& at) {
-  std::vector<std::string> fields(1);
-  bool quoted = false;
-  for (; at < content.size(); ++at) {
-    const char c = content[at];
-    if (quoted) {
-      if (c != '"') {
-        fields.back() += c;
-      } else if (at + 1 < content.size() && content[at + 1] == '"') {
-        fields.back() += content[++at];
-      } else {
-        quoted = false;
-      }
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == ',') {
-      fields.emplace_back();
-    } else if (c == '\n') {
-      ++at;
-      break;
-    } else if (c != '\r') {
-      fields.back() += c;
-    }
-  }
-  return fields;
-}
-
 std::size_t column(const std::vector<std::string>& header, const char* name,
                    const PairReader& reader) {
   for (std::size_t i = 0; i < header.size(); ++i) {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/address_space.h"
 #include "core/parallel.h"
 #include "model/arithmetic.h"
 #include "model/model_impl.h"
@@ -79,6 +80,7 @@ Model::Impl::Impl(const ModelConfig& whole, Source source_, std::string name_,
     throw Error(ErrorKind::bad_argument,
                 fmt::format("expected bytes of memory, 0 = no bound, got {}", options.memory));
   }
+  if (options.device.is_cpu()) check_room_for_blas(options.threads);
   if (options.threads == 0) options.threads = physical_cores();
 }
 

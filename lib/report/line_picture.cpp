@@ -6,9 +6,9 @@
 #include <array>
 #include <cmath>
 #include <set>
-#include <string_view>
 
 #include "plumb/report.h"
+#include "report/html_text.h"
 
 namespace plumb::report {
 namespace {
@@ -24,19 +24,6 @@ constexpr std::array<const char*, 8> colours = {"#4c72b0", "#dd8452", "#55a868",
                                                 "#8172b3", "#937860", "#da8bc3", "#8c8c8c"};
 // Where half of the steps lie within this share of the steps, the axis is logarithmic.
 constexpr double crowded = 0.25;
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '<')
-      out += "&lt;";
-    else if (c == '&')
-      out += "&amp;";
-    else
-      out += c;
-  }
-  return out;
-}
 
 struct Range {
   double low = 0;
@@ -137,7 +124,7 @@ class Picture {
 
   void text(double at_x, double at_y, const char* anchor, const std::string& words, bool bold) {
     body_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\"{}>{}</text>\n", at_x,
-                         at_y, anchor, bold ? " font-weight=\"bold\"" : "", escaped(words));
+                         at_y, anchor, bold ? " font-weight=\"bold\"" : "", html(words));
   }
 
   static const char* dashes_of(std::size_t index) {

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <limits>
 #include <system_error>
 
+#include "experiment/text_files.h"
 #include "plumb/error.h"
 
 namespace plumb {
@@ -17,26 +17,6 @@ namespace plumb {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The cells of a line, quotes taken off.
-std::vector<std::string> cells_of(const std::string& line) {
-  std::vector<std::string> cells(1);
-  bool quoted = false;
-  for (std::size_t i = 0; i < line.size(); ++i) {
-    const char c = line[i];
-    if (c == '"') {
-      if (quoted && i + 1 < line.size() && line[i + 1] == '"')
-        cells.back() += line[i++];
-      else
-        quoted = !quoted;
-    } else if (c == ',' && !quoted) {
-      cells.emplace_back();
-    } else if (c != '\r') {
-      cells.back() += c;
-    }
-  }
-  return cells;
-}
 
 template <typename Number>
 bool read_number(const std::string& cell, Number& value) {
@@ -47,16 +27,14 @@ bool read_number(const std::string& cell, Number& value) {
 
 class Reader {
  public:
-  explicit Reader(const fs::path& file) : file_(file), in_(file) {
-    if (!in_) fail("it cannot be read");
-  }
+  explicit Reader(const fs::path& file) : file_(file), content_(read_input(file)) {}
 
   TracedRun read() {
     read_titles();
-    std::string line;
-    while (std::getline(in_, line)) {
+    while (at_ < content_.size()) {
       ++line_;
-      if (!line.empty()) read_row(cells_of(line));
+      const std::vector<std::string> cells = csv_record(content_, at_);
+      if (cells.size() > 1 || !cells.front().empty()) read_row(cells);
     }
     if (run_.steps.empty()) fail("it has no line of numbers");
     return std::move(run_);
@@ -70,12 +48,8 @@ class Reader {
   }
 
   void read_titles() {
-    std::string line;
-    line_ = 1;
-    std::getline(in_, line);
-    titles_ = cells_of(line);
-    if (titles_.empty() || titles_.front() != "step")
-      fail("expected a table whose first column is 'step'");
+    titles_ = csv_record(content_, at_);
+    if (titles_.front() != "step") fail("expected a table whose first column is 'step'");
     for (std::size_t i = 1; i < titles_.size(); ++i)
       if (titles_[i] != "name") run_.columns.push_back(titles_[i]);
   }
@@ -99,8 +73,9 @@ class Reader {
   }
 
   fs::path file_;
-  std::ifstream in_;
-  int line_ = 0;
+  std::string content_;
+  std::size_t at_ = 0;  // where the next record begins
+  int line_ = 1;
   std::vector<std::string> titles_ = {};
   TracedRun run_ = {};
 };

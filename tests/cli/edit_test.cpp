@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "cli/program.h"
@@ -19,11 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-std::string read(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 std::vector<std::string> words(const std::vector<std::string>& more) {
   std::vector<std::string> all = {"edit", "planted", "--random", "4,20", "--quiet"};
   all.insert(all.end(), more.begin(), more.end());
@@ -35,7 +28,7 @@ TEST(EditProgram, WritesAModelWithoutItsSink) {
   const Outcome outcome =
       run_plumb(words({"--project-out", "sink", "--out", out.string(), "--json"}));
   ASSERT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_EQ(read(out / "edit.json"), outcome.out);
+  EXPECT_EQ(text_of(out / "edit.json"), outcome.out);
   const Json json = Json::parse(outcome.out);
   EXPECT_EQ(json.at("command"), "edit");
   EXPECT_EQ(json.at("edits").at("writers"), "a0+m0+a1+m1");
@@ -46,7 +39,7 @@ TEST(EditProgram, WritesAModelWithoutItsSink) {
   EXPECT_GT(mass("before"), 0.4);
   EXPECT_LT(mass("after"), 0.2);
   EXPECT_EQ(json.at("before").at("rounded").size(), 4U);
-  EXPECT_NE(read(out / "edit.txt").find("Before and after"), std::string::npos);
+  EXPECT_NE(text_of(out / "edit.txt").find("Before and after"), std::string::npos);
 
   const Archive archive(out / "edit.h5");
   EXPECT_EQ(archive.attribute("/edit", "written"), out.string());

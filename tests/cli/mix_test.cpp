@@ -2,8 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "cli/program.h"
@@ -15,11 +13,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-std::string read(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 TEST(Mix, WritesWhatItFound) {
   const auto out = scratch_dir();
   const Outcome outcome =
@@ -27,7 +20,7 @@ TEST(Mix, WritesWhatItFound) {
                  "--jacobians", "1", "--jacobian-length", "12", "--position", "5", "--out",
                  out.string(), "--json", "--quiet"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_EQ(read(out / "mix.json"), outcome.out);
+  EXPECT_EQ(text_of(out / "mix.json"), outcome.out);
   const Json json = Json::parse(outcome.out);
   EXPECT_EQ(json.at("command"), "mix");
   const Json& conditions = json.at("conditions");
@@ -49,8 +42,8 @@ TEST(Mix, WritesWhatItFound) {
   const Archive archive(out / "mix.h5");
   EXPECT_EQ(archive.tensor("/mix/plain/relative").size(1), 24);
   EXPECT_TRUE(archive.has("/mix/a0_m1/reach0_jacobian"));
-  EXPECT_EQ(read(out / "mix.svg").substr(0, 4), "<svg");
-  EXPECT_NE(read(out / "mix.txt").find("What reaches the last position"), std::string::npos);
+  EXPECT_EQ(text_of(out / "mix.svg").substr(0, 4), "<svg");
+  EXPECT_NE(text_of(out / "mix.txt").find("What reaches the last position"), std::string::npos);
 }
 
 TEST(Mix, GivesTheSameNumbersOnAnyNumberOfThreads) {
@@ -82,7 +75,7 @@ TEST(Mix, DrawsTheConditionsThatAreNamed) {
     words.insert(words.end(), more.begin(), more.end());
     const Outcome outcome = run_plumb(words);
     EXPECT_EQ(outcome.code, 0) << outcome.err;
-    return read(picture);
+    return text_of(picture);
   };
   const std::string all = drawn({});
   for (const char* title : {">plain: ", ">column0: ", ">m0: "})

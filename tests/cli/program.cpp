@@ -18,11 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string read(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 int start(const std::vector<std::string>& arguments,
           const std::map<std::string, std::string>& environment, const fs::path& out,
           const fs::path& err) {
@@ -66,6 +61,11 @@ int wait_for(int pid) {
 
 }  // namespace
 
+std::string text_of(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
 std::string program() { return PLUMB_PROGRAM; }
 
 Outcome run_plumb(const std::vector<std::string>& arguments,
@@ -74,8 +74,8 @@ Outcome run_plumb(const std::vector<std::string>& arguments,
   const fs::path printed = out.empty() ? scratch / "out" : out;
   Outcome outcome;
   outcome.code = wait_for(start(arguments, environment, printed, scratch / "err"));
-  if (out.empty()) outcome.out = read(printed);
-  outcome.err = read(scratch / "err");
+  if (out.empty()) outcome.out = text_of(printed);
+  outcome.err = text_of(scratch / "err");
   return outcome;
 }
 
@@ -90,8 +90,8 @@ Outcome Started::stop(int signal) {
   kill(pid_, signal);
   Outcome outcome;
   outcome.code = wait_for(pid_);
-  outcome.out = read(out_);
-  outcome.err = read(err_);
+  outcome.out = text_of(out_);
+  outcome.err = text_of(err_);
   return outcome;
 }
 

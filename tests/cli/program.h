@@ -22,6 +22,9 @@ Outcome run_plumb(const std::vector<std::string>& arguments,
                   const std::map<std::string, std::string>& environment = {},
                   const std::filesystem::path& out = {});
 
+/// A file whole; empty where there is none.
+std::string text_of(const std::filesystem::path& path);
+
 /// The program started; `stop` sends it a signal and waits for its end.
 class Started {
  public:

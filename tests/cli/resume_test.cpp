@@ -137,11 +137,6 @@ int run_ranks(int ranks, const std::vector<std::string>& words, const std::strin
   return WIFEXITED(status) ? WEXITSTATUS(status) : -2;
 }
 
-std::string text_of(const fs::path& path) {
-  std::ifstream in(path);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 /// Kills the process of rank 1 whose command line names `out`.
 bool kill_rank_one(const std::string& out) {
   for (const auto& entry : fs::directory_iterator("/proc")) {

@@ -2,8 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "cli/program.h"
@@ -14,11 +12,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
-
-std::string read(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 // Three trainings of four steps, measured at every second.
 std::vector<std::string> trained() {
@@ -45,16 +38,16 @@ TEST(TraceRunsProgram, PutsTrainingsSideBySide) {
                              picture.string(), "--out", out.string(), "--json", "--quiet"});
   const Outcome outcome = run_plumb(words);
   ASSERT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_EQ(read(out / "runs.json"), outcome.out);
+  EXPECT_EQ(text_of(out / "runs.json"), outcome.out);
   const Json json = Json::parse(outcome.out);
   ASSERT_EQ(json.at("runs").size(), 3U);
   EXPECT_EQ(json.at("runs").at(1).at("name"), "seed1");
   EXPECT_EQ(json.at("runs").at(1).at("steps"), 4);
   EXPECT_EQ(json.at("foresights").at(0).at("steps"), 2);  // from steps 0 and 2
   EXPECT_NEAR(json.at("smallest_p").get<double>(), 1.0 / 6.0, 1e-12);
-  EXPECT_EQ(read(picture).substr(0, 4), "<svg");
-  EXPECT_EQ(read(out / "runs.svg"), read(picture));
-  EXPECT_NE(read(out / "runs.txt").find("cannot tell"), std::string::npos);
+  EXPECT_EQ(text_of(picture).substr(0, 4), "<svg");
+  EXPECT_EQ(text_of(out / "runs.svg"), text_of(picture));
+  EXPECT_NE(text_of(out / "runs.txt").find("cannot tell"), std::string::npos);
 }
 
 TEST(TraceRunsProgram, RefusesInOneLine) {

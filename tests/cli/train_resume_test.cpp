@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
-#include <fstream>
 #include <random>
 #include <thread>
 
@@ -25,11 +24,6 @@ std::vector<std::string> job(const fs::path& out, bool resume) {
       "20",    "--held-out",    "8",        "--quiet",      "--out", out.string()};
   if (resume) words.emplace_back("--resume");
   return words;
-}
-
-std::string text_of(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 TEST(TrainResume, KilledAtRandomMomentsAndResumedGivesTheSameFiles) {

@@ -8,6 +8,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <fstream>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -210,11 +211,33 @@ TYPED_TEST(RowLoopsOf, AnyProcessorGiveTheBitsThatAreStated) {
   EXPECT_EQ(wrong_of(plain_row_loops<TypeParam>()), Wrong{});
 }
 
-TYPED_TEST(RowLoopsOf, WideVectorsGiveTheBitsThatAreStated) {
+// What the processor says of itself to the system.
+bool processor_has_wide_vectors() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string word; in >> word;) {
+    if (word == "avx2") return true;
+  }
+  return false;
+}
+
+TYPED_TEST(RowLoopsOf, WideVectorsAreUsedWhereThereAreAnyAndGiveTheBitsThatAreStated) {
   const RowLoops<TypeParam>* loops = wide_row_loops<TypeParam>();
-  if (loops == nullptr) GTEST_SKIP() << "this processor has no vectors of 256 bits";
+  ASSERT_EQ(loops != nullptr, processor_has_wide_vectors());
+  if (loops == nullptr) return;
   EXPECT_EQ(wrong_of(*loops), Wrong{});
   EXPECT_NE(loops->sums_of, plain_row_loops<TypeParam>().sums_of);
+}
+
+TYPED_TEST(RowLoopsOf, ThoseOfThisProcessorGiveTheBitsThatAreStated) {
+  using Real = TypeParam;
+  const RowLoops<Real> chosen{
+      [](const Real* x, std::int64_t n, Real low) { return largest_of(x, n, low); },
+      [](Real* x, std::int64_t n, Real by) { take_off(x, n, by); },
+      [](const Real* x, const Real* y, std::int64_t n) { return sums_of(x, y, n); },
+      [](Real* sum, const Real* x, std::int64_t n, Real weight) {
+        add_weighted(sum, x, n, weight);
+      }};
+  EXPECT_EQ(wrong_of(chosen), Wrong{});
 }
 
 // Lanes of `Real` beside one sum in float64: as near as rounding n / 16 + 16 times allows.

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
+#include <stdexcept>
 
 #include "plumb/p0.h"
 #include "plumb/plant.h"
@@ -27,6 +29,27 @@ P0Report locate(const Planted& planted) {
       model, inputs,
       {.causal_sequences = sequences, .causal_length = length, .self_mask_position = 12});
 }
+
+// A planted model surveyed, and its first wave at hand.
+struct Surveyed {
+  Surveyed(const Planted& planted, std::int64_t count, const LoadOptions& load = {},
+           std::optional<std::int64_t> bos = {})
+      : model(to_model(planted, load)),
+        inputs(make_inputs(test::as_lists(plant_tokens(planted, 5, count, length)), length, bos,
+                           "tokens")),
+        options{.causal_sequences = count, .causal_length = length},
+        survey(survey_sink(model, inputs)),
+        context(model, inputs, options, survey.waves, survey, quiet) {
+    if (survey.waves.empty()) throw std::runtime_error("the planted model shows no wave");
+  }
+
+  Model model;
+  Inputs inputs;
+  P0Options options;
+  SinkSurvey survey;
+  Progress quiet = {};
+  P0Context context;
+};
 
 // "a0->m0": the drawn paths between components that raise the projection. Those that lower it are
 // effects of the wired weights too, by the norms, but nobody wired them.
@@ -154,25 +177,18 @@ TEST(PathGraph, LeavesOutWhatOtherTokensDoNotConfirm) {
   const Planted planted = plant({.seed = 3, .write = 2});
   std::vector<std::set<std::string>> left;
   for (const int threads : {1, 2}) {
-    const Model model = to_model(planted, {.threads = threads});
-    const Inputs inputs =
-        make_inputs(test::as_lists(plant_tokens(planted, 5, sequences, 32)), 32, {}, "tokens");
-    const P0Options options{.causal_sequences = sequences, .causal_length = 32};
-    const SinkSurvey survey = survey_sink(model, inputs);
-    ASSERT_FALSE(survey.waves.empty());
-    const Progress quiet;
-    P0Context context(model, inputs, options, survey.waves, survey, quiet);
-    PathGraph graph(context, 0);
+    Surveyed found(planted, sequences, {.threads = threads});
+    PathGraph graph(found.context, 0);
     const std::size_t all = graph.kept().size();
     ASSERT_EQ(all, graph.candidates().size());
-    const auto doubtful = drop_unconfirmed(context, 0, graph);
+    const auto doubtful = drop_unconfirmed(found.context, 0, graph);
     const auto kept = graph.kept();
     EXPECT_LE(kept.size() + doubtful.size(), all);
     std::set<std::string> names;
     std::set<std::string> raising;
     const at::Tensor here = graph.alone();
     for (const auto& edge : kept) {
-      const Estimate lost = bootstrap(here - graph.without(edge), options.seed);
+      const Estimate lost = bootstrap(here - graph.without(edge), found.options.seed);
       EXPECT_GT(lost.low * lost.high, 0.0) << path_name(graph, edge);
       names.insert(path_name(graph, edge));
       if (lost.mean > 0.0) raising.insert(path_name(graph, edge));
@@ -191,31 +207,17 @@ TEST(PathGraph, LeavesOutWhatOtherTokensDoNotConfirm) {
 // Where BOS stands first in every sequence no other token can confirm anything.
 TEST(PathGraph, ConfirmsByTheSequencesAloneWhereBosStandsFirst) {
   const Planted planted = plant({.seed = 3, .bos_too = true});
-  const Model model = to_model(planted);
-  const Inputs inputs = make_inputs(test::as_lists(plant_tokens(planted, 5, sequences, 32)), 32,
-                                    planted.bos, "tokens");
-  const P0Options options{.causal_sequences = sequences, .causal_length = 32};
-  const SinkSurvey survey = survey_sink(model, inputs);
-  ASSERT_FALSE(survey.waves.empty());
-  const Progress quiet;
-  P0Context context(model, inputs, options, survey.waves, survey, quiet);
-  PathGraph graph(context, 0);
-  for (const auto& path : drop_unconfirmed(context, 0, graph))
+  Surveyed found(planted, sequences, {}, planted.bos);
+  PathGraph graph(found.context, 0);
+  for (const auto& path : drop_unconfirmed(found.context, 0, graph))
     EXPECT_LT(std::abs(path.score.mean), graph_tolerance) << path.name;
   EXPECT_FALSE(graph.kept().empty());
 }
 
 TEST(PathGraph, GivesTheSameFromAnEarlierEvaluationAsAfresh) {
   const Planted planted = plant({.seed = 4, .write = 2});
-  const Model model = to_model(planted, {.dtype = at::kDouble});
-  const Inputs inputs =
-      make_inputs(test::as_lists(plant_tokens(planted, 5, 6, 32)), 32, {}, "tokens");
-  const P0Options options{.causal_sequences = 6, .causal_length = 32};
-  const SinkSurvey survey = survey_sink(model, inputs);
-  ASSERT_FALSE(survey.waves.empty());
-  const Progress quiet;
-  P0Context context(model, inputs, options, survey.waves, survey, quiet);
-  PathGraph graph(context, 0);
+  Surveyed found(planted, 6, {.dtype = at::kDouble});
+  PathGraph graph(found.context, 0);
   graph.prune([](double) {});
   const auto kept = graph.kept();
   ASSERT_GE(kept.size(), 3U);
@@ -247,16 +249,9 @@ bool rows_stand_alone(std::int64_t width) {
 
 TEST(PathGraph, SeveralEvaluationsTogetherHaveTheBitsOfEachAlone) {
   const Planted planted = plant({.seed = 4, .write = 2});
-  const Model model = to_model(planted, {.threads = 2});
   constexpr std::int64_t few = 7;  // fills no kernel
-  const Inputs inputs =
-      make_inputs(test::as_lists(plant_tokens(planted, 5, few, 32)), 32, {}, "tokens");
-  const P0Options options{.causal_sequences = few, .causal_length = 32};
-  const SinkSurvey survey = survey_sink(model, inputs);
-  ASSERT_FALSE(survey.waves.empty());
-  const Progress quiet;
-  P0Context context(model, inputs, options, survey.waves, survey, quiet);
-  PathGraph graph(context, 0);
+  Surveyed found(planted, few, {.threads = 2});
+  PathGraph graph(found.context, 0);
   std::vector<std::set<PathGraph::Edge>> sets;
   for (const auto& edge : graph.candidates()) sets.push_back({edge});
   const auto together = graph.all_but(sets);

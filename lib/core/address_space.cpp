@@ -1,4 +1,4 @@
-#include "address_space.h"
+#include "core/address_space.h"
 
 #include <fmt/format.h>
 #include <sys/mman.h>
@@ -10,7 +10,7 @@
 
 #include "plumb/error.h"
 
-namespace plumb::app {
+namespace plumb {
 namespace {
 
 constexpr std::size_t kBuffer = std::size_t{128} << 20;  // OpenBLAS 0.3.21 on x86-64
@@ -53,4 +53,4 @@ void check_room_for_blas(int threads) {
                   threads == 1 ? "thread" : "threads"));
 }
 
-}  // namespace plumb::app
+}  // namespace plumb
